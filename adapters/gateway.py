@@ -1,0 +1,68 @@
+"""The live services of one gateway process, opened on its event loop and closed in order.
+
+Apart from `wiring.py` because these belong to a running loop, while everything there can be made without one.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from adapters.http import HttpPool
+from adapters.ledger import LedgerWriter
+from adapters.rates import ValkeyRateWindows
+from adapters.tokenizer import ThreadedTokenizer
+from adapters.upstream import ProviderCalls
+from adapters.wiring import App
+from domain.inference.outlet import Patience, Services
+from domain.inference.rates import RateWindows
+from domain.inference.sizes import OutputSizes
+from domain.kernel.events import Event
+from domain.keys.directory import Caller
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """What the inference routes of this process stand on."""
+
+    services: Services
+    rates: RateWindows
+    find: Callable[[bytes], Caller | None]
+    fresh: Callable[[], bool]
+
+
+@asynccontextmanager
+async def open_gateway(app: App) -> AsyncIterator[Gateway]:
+    """Connects to the ledger, loads the directory of keys, and opens the pool to the providers.
+
+    On the way out, everything that was handed to the ledger is recorded before the connections close.
+    """
+    settings = app.settings
+    ledger = LedgerWriter(app.database_url, clock=app.clock)
+    await ledger.start()
+    pool = HttpPool(connect_seconds=settings.connect_seconds, idle_seconds=settings.idle_seconds)
+    rates = ValkeyRateWindows(app.redis_url)
+    upstream = ProviderCalls(
+        pool, catalog=lambda: app.catalog, environment=app.environment, simulator_url=settings.simulator_url
+    )
+    services = Services(
+        catalog=lambda: app.catalog,
+        configured=upstream.configured,
+        ledger=ledger,
+        upstream=upstream,
+        tokenizer=ThreadedTokenizer(),
+        sizes=OutputSizes(),
+        patience=Patience(
+            first_byte=settings.first_byte_seconds,
+            reasoning_first_byte=settings.reasoning_first_byte_seconds,
+            disconnect_grace=settings.disconnect_grace_seconds,
+            hold=settings.hold_seconds,
+        ),
+        clock=app.clock,
+    )
+    try:
+        yield Gateway(services=services, rates=rates, find=app.directory.find, fresh=app.directory.fresh)
+    finally:
+        await ledger.close()
+        await pool.close()
+        await rates.close()

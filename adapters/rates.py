@@ -1,0 +1,258 @@
+"""Rolling-minute limits that hold over all processes: the windows live in Valkey, one script decides.
+
+A process sends one script at a time. All requests that came while the last one ran go in the next one together, since
+the client costs far more per command than Valkey does per key. A lone request is sent at the next turn of the event
+loop.
+"""
+
+import asyncio
+import hashlib
+import logging
+import struct
+import time
+from itertools import islice
+
+import msgspec
+from redis import exceptions
+from redis.asyncio import ConnectionPool
+
+from domain.inference.rates import SECOND_MICROS, RollingWindows, Taken, Window
+
+PATIENCE_SECONDS = 0.25
+RECOVERY_SECONDS = 1.0
+KEYS_MAX = 1_000  # in one script, so that it holds Valkey up for a few milliseconds at most
+
+_LIMIT_MAX = 2**40  # Lua's numbers are exact far beyond it
+
+# A key `rate:<scope>` is a list of runs, oldest first: when it was, and the numbers of its first and last request,
+# counted from the key's birth. Requests that come at once make one run, and the number that counts is a difference of
+# two, so a step costs the same for a limit of 60 and of 100,000. ARGV: the window's length in microseconds, and for
+# each key its limit and the number of requests. The answer is the four numbers of `Taken` for each key.
+SCRIPT = b"""
+local length = tonumber(ARGV[1])
+local time = redis.call('TIME')
+local clock = time[1] * 1000000 + time[2]
+local answers = {}
+
+local function run(key, place)
+    local packed = redis.call('LINDEX', key, place)
+    if packed then
+        return struct.unpack('<i8i8i8', packed)
+    end
+end
+
+-- How many of the key's first runs `holds` is true for, and the run that follows them, if there is one. `holds` is
+-- false for every run after the first it is false for. Steps double while it holds and are halved when it does not, so
+-- the last one looks at the run that follows.
+local function leading(key, holds)
+    local known, step = 0, 1
+    local at, first, last
+    while step > 0 do
+        at, first, last = run(key, known + step - 1)
+        if at and holds(at, last) then
+            known, step = known + step, step * 2
+        else
+            step = math.floor(step / 2)
+        end
+    end
+    return known, at, first
+end
+
+for n, key in ipairs(KEYS) do
+    local limit, wanted = struct.unpack('<i8i8', ARGV[2], n * 16 - 15)
+    local now, first, last = clock, 1, 0
+    local newest, _, number = run(key, -1)
+    if newest and newest - now > length then -- the clock was set back: nobody is locked out until it catches up
+        redis.call('DEL', key)
+        newest = nil
+    elseif newest then
+        now, last = math.max(now, newest), number
+        local gone, oldest, oldest_first = leading(key, function(at) return at <= now - length end)
+        if gone > 0 then
+            redis.call('LTRIM', key, gone, -1)
+        end
+        newest, first = oldest and newest, oldest_first or last + 1
+    end
+
+    local before = last - first + 1
+    local granted = math.max(0, math.min(wanted, limit - before))
+    if granted > 0 then
+        redis.call('RPUSH', key, struct.pack('<i8i8i8', now, last + 1, last + granted))
+        redis.call('PEXPIRE', key, math.ceil(length / 1000))
+        newest, last = now, last + granted
+    end
+
+    local retry, reset = 0, 0
+    if last - first + 1 >= limit then
+        local _, leaving = leading(key, function(_, number) return last - number >= limit end)
+        retry = (leaving or now) + length - now
+    end
+    if newest then
+        reset = newest + length - now
+    end
+    answers[n] = struct.pack('<i8i8i8i8', before, granted, retry, reset)
+end
+return table.concat(answers)
+"""
+_DIGEST = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest()
+
+_log = logging.getLogger(__name__)
+
+
+class _Group(msgspec.Struct):
+    scope: str
+    limit: int
+    waiters: list[asyncio.Future[Window]]
+
+
+class SharedRateWindows:
+    """Implements `domain.inference.rates.RateWindows` for one process and one event loop.
+
+    With Valkey there, all processes together never pass more than the limit within a window, by Valkey's clock. In
+    any case this process never passes more than the limit within a window by its own clock, also across the loss and
+    the return of Valkey: it remembers what it let pass, and counts alone (`degraded`) while Valkey is away or takes
+    longer than PATIENCE_SECONDS. What one process passes alone the others do not learn.
+
+    Valkey may forget what it was told within its last second if its machine dies (`appendfsync everysec`); the end of
+    its process alone loses nothing. A request whose waiter is cancelled, or whose answer comes too late, may count
+    although it was not served. Needs a Redis 7.2 or Valkey that is not a cluster.
+    """
+
+    def __init__(self, url: str, *, window_seconds: float = 60) -> None:
+        self._length = round(window_seconds * SECOND_MICROS)
+        # Patience is ours: the client must neither wait nor repeat on its own.
+        pool = ConnectionPool.from_url(url, protocol=2, socket_timeout=None, driver_info=None)
+        self._connection = pool.make_connection()  # type: ignore[no-untyped-call]
+        self._own = RollingWindows(self._length)
+        self._waiting: dict[tuple[str, int], list[asyncio.Future[Window]]] = {}
+        self._serving: asyncio.Task[None] | None = None
+        self._recovering: asyncio.Task[None] | None = None
+        self._degraded = True
+
+    @property
+    def degraded(self) -> bool:
+        return self._degraded
+
+    async def start(self) -> None:
+        """Connects. If Valkey cannot be reached, this process counts alone until it can."""
+        if not await self._reach():
+            self._recovering = asyncio.create_task(self._recover())
+
+    async def close(self) -> None:
+        """Answers all who wait, then disconnects."""
+        if self._serving is not None:
+            await self._serving
+        if self._recovering is not None:
+            self._recovering.cancel()
+        self._degraded = True
+        await self._connection.disconnect(nowait=True)
+
+    def take(self, scope: str, limit: int) -> asyncio.Future[Window]:
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Window] = loop.create_future()
+        own = self._own.take(scope, limit=limit, wanted=int(self._degraded), now=_now())
+        if self._degraded or own.before >= limit:
+            # What is full by our own count is full by all processes' count, too.
+            waiter.set_result(own.window(0, limit=limit))
+            return waiter
+        self._waiting.setdefault((scope, limit), []).append(waiter)
+        if self._serving is None:
+            self._serving = loop.create_task(self._serve())
+        return waiter
+
+    async def _serve(self) -> None:
+        """Answers all who wait, batch by batch."""
+        while self._waiting:
+            batch = self._next_batch()
+            if not self._degraded:
+                try:
+                    await self._answer_together(batch)
+                    continue
+                except Exception as failure:  # whatever it is, nobody may be left waiting
+                    self._degrade(failure)
+            self._answer_alone(batch)
+        self._serving = None
+
+    def _next_batch(self) -> list[_Group]:
+        batch = []
+        for scope, limit in list(islice(self._waiting, KEYS_MAX)):
+            waiters = [waiter for waiter in self._waiting.pop((scope, limit)) if not waiter.done()]
+            if waiters:
+                batch.append(_Group(scope, limit, waiters))
+        return batch
+
+    async def _answer_together(self, batch: list[_Group]) -> None:
+        """Raises whatever the client raises; then nobody was answered."""
+        if not batch:
+            return
+        sent = _now()
+        wanted = []
+        for group in batch:
+            own = self._own.take(group.scope, limit=group.limit, wanted=0, now=sent)
+            wanted.append(max(0, min(len(group.waiters), group.limit - own.before)))
+        for group, shared in zip(batch, await self._ask(batch, wanted), strict=True):
+            own = self._own.take(group.scope, limit=group.limit, wanted=shared.granted, now=sent)
+            _answer(group, shared.tightened(own))
+
+    def _answer_alone(self, batch: list[_Group]) -> None:
+        now = _now()
+        for group in batch:
+            _answer(group, self._own.take(group.scope, limit=group.limit, wanted=len(group.waiters), now=now))
+
+    # Valkey
+
+    async def _ask(self, batch: list[_Group], wanted: list[int]) -> list[Taken]:
+        keys = [f"rate:{group.scope}" for group in batch]
+        numbers = [n for group, count in zip(batch, wanted, strict=True) for n in (group.limit, count)]
+        asked = struct.pack(f"<{len(numbers)}q", *(min(number, _LIMIT_MAX) for number in numbers))
+        command: list[str | bytes | int] = ["EVALSHA", _DIGEST, len(keys), *keys, self._length, asked]
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            try:
+                packed = await self._call(*command)
+            except (exceptions.NoScriptError, exceptions.ConnectionError):
+                # It was restarted, or an idle connection was cut: neither is an outage.
+                await self._connect()
+                packed = await self._call(*command)
+        return [Taken(*answer) for answer in struct.iter_unpack("<4q", packed)]
+
+    async def _connect(self) -> None:
+        await self._connection.disconnect(nowait=True)
+        await self._connection.connect()
+        await self._call("SCRIPT", "LOAD", SCRIPT)
+
+    async def _call(self, *command: str | bytes | int) -> bytes:
+        await self._connection.send_command(*command)
+        answer: bytes = await self._connection.read_response()
+        return answer
+
+    def _degrade(self, failure: Exception) -> None:
+        _log.warning("rate windows: Valkey does not answer (%r); this process counts alone", failure)
+        self._degraded = True
+        self._recovering = asyncio.create_task(self._recover())
+
+    async def _recover(self) -> None:
+        while True:
+            await asyncio.sleep(RECOVERY_SECONDS)
+            if await self._reach():
+                return
+
+    async def _reach(self) -> bool:
+        """Whether Valkey answers; from then on the windows are shared."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._connect()
+        except Exception:  # as above: no failure of the client may end the search
+            return False
+        self._degraded = False
+        _log.info("rate windows: shared through Valkey")
+        return True
+
+
+def _answer(group: _Group, taken: Taken) -> None:
+    for place, waiter in enumerate(group.waiters):
+        if not waiter.done():
+            waiter.set_result(taken.window(place, limit=group.limit))
+
+
+def _now() -> int:
+    return time.monotonic_ns() // 1_000

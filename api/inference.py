@@ -1,0 +1,162 @@
+"""The inference routes: who calls, whether they may call now, and then the spine.
+
+The order of the checks is part of the contract: body, key, requests a minute; then the plan; then daily limit, budgets
+and balance in the one hold.
+"""
+
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from api.caller import presented_key
+from api.fast_http import Answer, Exchange
+from domain.inference.messages import Ask, Endpoint, parse
+from domain.inference.outlet import Services
+from domain.inference.quote import quote
+from domain.inference.rates import RateWindows, Window
+from domain.inference.serve import serve
+from domain.kernel.clock import DAY
+from domain.kernel.errors import Conflict, Forbidden, Refusal, TooMany, Unauthenticated, Unavailable, Unprocessable
+from domain.kernel.events import Event
+from domain.kernel.ids import make_id
+from domain.keys.directory import Caller
+from domain.ledger.events import CreditHeld, HoldExpired, HoldReleased, RequestRefused
+from domain.routing.plan import plan
+
+IDEMPOTENCY_WINDOW = DAY
+IDEMPOTENCY_TRIES = 20
+
+
+@dataclass(frozen=True)
+class Inference:
+    """The inference routes of one process. `find` looks a presented key up; `fresh` tells whether what it knows of keys
+    is recent enough to act on; `read_stream` gives the events of a request's stream."""
+
+    services: Services
+    rates: RateWindows
+    find: Callable[[bytes], Caller | None]
+    fresh: Callable[[], bool]
+    read_stream: Callable[[str], Awaitable[Sequence[Event]]]
+    gateway_rpm: int
+    body_bytes_max: int
+    in_flight_max: int
+
+    def answers(self) -> dict[bytes, Answer]:
+        """Each hot path with what answers it."""
+        return {
+            b"/v1/chat/completions": self._answer_with("chat"),
+            b"/v1/embeddings": self._answer_with("embeddings"),
+            b"/v1/quote": self._quote,
+        }
+
+    def _answer_with(self, endpoint: Endpoint) -> Answer:
+        async def answer(exchange: Exchange) -> None:
+            exchange.request = self._new_id()
+            try:
+                ask = parse(endpoint, await exchange.read_body(self.body_bytes_max))
+                caller = await self._admit(exchange, ask)
+                presented = _header(exchange.headers, b"idempotency-key")
+                if presented is not None:
+                    ask, exchange.request = await self._claim(exchange, caller, ask, presented)
+                await serve(exchange.request, ask, caller, exchange, self.services)
+            except Refusal as refusal:
+                exchange.refuse(refusal)
+
+        return answer
+
+    async def _quote(self, exchange: Exchange) -> None:
+        exchange.request = self._new_id()
+        try:
+            ask = parse("chat", await exchange.read_body(self.body_bytes_max))
+            await self._admit(exchange, ask)
+            chosen = plan(ask.needs, self.services.catalog(), self.services.configured())
+            exchange.json(msgspec.json.encode(quote(ask, chosen, self.services.sizes)))
+        except Refusal as refusal:
+            exchange.refuse(refusal)
+
+    def _new_id(self) -> str:
+        return make_id("req", at=self.services.clock(), entropy=os.urandom(8))
+
+    async def _admit(self, exchange: Exchange, ask: Ask) -> Caller:
+        """Who calls, if they may call now. Raises Unauthenticated, Forbidden, TooMany, Unavailable."""
+        if not self.fresh():
+            raise Unavailable(
+                "ledger_unavailable",
+                "The gateway cannot check keys at the moment. Nothing was charged; try again shortly.",
+                retry_after=1,
+            )
+        caller = self._identify(exchange.headers)
+        limits = [limit for limit in (caller.rpm_limit, self.gateway_rpm or None) if limit is not None]
+        if limits:
+            window = await self.rates.take(f"key:{caller.key_id}", min(limits))
+            exchange.limits = _limit_headers(window)
+            if not window.allowed:
+                raise TooMany(
+                    "rate_limit_exceeded",
+                    f"This key may make {window.limit} requests a minute. Slow down, or raise its rpm_limit.",
+                    retry_after=max(1, int(window.retry_seconds) + 1),
+                )
+        if caller.models is not None and ask.model not in caller.models:
+            raise Forbidden(
+                "forbidden_scope",
+                f"This key may not use '{ask.model}'. Use one of its models, or change its list.",
+                param="model",
+            )
+        return caller
+
+    def _identify(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
+        presented = presented_key(headers)
+        caller = None if presented is None else self.find(presented)
+        if caller is None or (caller.expires is not None and caller.expires <= self.services.clock()):
+            raise Unauthenticated(
+                "invalid_api_key",
+                "No valid API key was given. Send 'Authorization: Bearer br-…' with a key that is not revoked or expired.",
+            )
+        return caller
+
+    async def _claim(self, exchange: Exchange, caller: Caller, ask: Ask, presented: bytes) -> tuple[Ask, str]:
+        """The request id that belongs to an idempotency key, so that the ledger itself refuses a second charge.
+
+        A first call that cost nothing may be made again. Raises Conflict while the first runs or when it was served,
+        Unprocessable for another body.
+        """
+        digest = hashlib.sha256(bytes(exchange.body)).hexdigest()[:32]
+        now = self.services.clock()
+        for attempt in range(IDEMPOTENCY_TRIES):
+            seed = b"\0".join([caller.org.encode(), caller.key_id.encode(), presented, b"%d" % attempt])
+            request = "req_" + hashlib.sha256(seed).hexdigest()[:28]
+            events = await self.read_stream(f"request:{request}")
+            if not events:
+                return msgspec.structs.replace(ask, body_digest=digest), request
+            first, last = events[0], events[-1]
+            free = isinstance(last, HoldReleased | HoldExpired | RequestRefused)
+            if free or now - first.at > IDEMPOTENCY_WINDOW:
+                continue
+            exchange.request = request
+            if isinstance(first, CreditHeld) and first.body_digest != digest:
+                raise Unprocessable(
+                    "idempotency_conflict",
+                    f"This idempotency key belongs to another request ({request}). Use a new key for a new body.",
+                )
+            raise Conflict(
+                "idempotency_conflict",
+                f"This request was already made as {request}; nothing more is charged. See /v1/requests/{request}.",
+            )
+        raise Conflict("idempotency_conflict", "This idempotency key was tried too often. Use a new one.")
+
+
+def _header(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> bytes | None:
+    return next((value for name, value in headers if name == wanted), None)
+
+
+def _limit_headers(window: Window) -> bytes:
+    """OpenAI's names; the reset is a duration in seconds."""
+    return (
+        b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %ds\r\n"
+        % (window.limit, window.remaining, int(window.reset_seconds) + 1)
+    )
+
+

@@ -1,0 +1,73 @@
+"""Providers, models, and the routes between them, as plain data."""
+
+from typing import Literal
+
+import msgspec
+
+from domain.catalog.price import Rates
+from domain.inference.metering import UsageSemantics
+
+INDIA = "IN"
+
+Modality = Literal["chat", "embedding", "transcription", "speech"]
+Openness = Literal["proprietary", "open", "permissive"]
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom we call, and what is peculiar about it.
+
+    `residency` is an ISO 3166 country, empty where unknown, which counts as abroad. `auth` is `bearer`,
+    `header:<name>` or `none`; `key_env` names the variable that holds the platform's key, empty where the platform
+    has none. `output_limit_field` is the request field that caps output there.
+    """
+
+    id: str
+    name: str
+    base_url: str
+    residency: str = ""
+    auth: str = "none"
+    key_env: str = ""
+    wire: Literal["openai"] = "openai"
+    usage: UsageSemantics = UsageSemantics()
+    output_limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+
+    @property
+    def keyless(self) -> bool:
+        return self.auth == "none"
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller names. `created` is when it was listed, in Unix seconds; token limits are the widest of any route."""
+
+    id: str
+    name: str
+    created: int
+    owned_by: str
+    modality: Modality
+    context_length: int
+    max_output_tokens: int
+    openness: Openness
+    capabilities: tuple[str, ...] = ()
+    reasoning: bool = False
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One model at one provider, under the provider's own name for it.
+
+    `rates` is None where we have no price: such a route serves only a caller's own key. `priced_to_tokens` is the
+    longest input that the rates hold for, 0 for any. `refuses` are request fields that the provider rejects.
+    """
+
+    provider: str
+    model: str
+    upstream: str
+    residency: str
+    rates: Rates | None
+    context_length: int
+    max_output_tokens: int
+    priced_to_tokens: int = 0
+    refuses: frozenset[str] = frozenset()
+
+    @property
+    def byok_only(self) -> bool:
+        return self.rates is None

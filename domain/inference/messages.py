@@ -1,0 +1,266 @@
+"""Requests as clients send them: what the gateway reads, what it takes away, what it passes on untouched.
+
+A body is taken apart at its top level only. Every value the gateway does not own is forwarded as the client's own bytes,
+unknown fields included; fields of ours never reach a provider.
+"""
+
+import re
+from typing import Any, Literal, NoReturn
+
+import msgspec
+
+from domain.catalog.model import Modality
+from domain.kernel.errors import Invalid
+from domain.kernel.money import parse_inr
+from domain.ledger.sizing import estimate_input_tokens, least_input_tokens
+from domain.routing.needs import Needs, Optimize, Step
+
+Endpoint = Literal["chat", "embeddings"]
+
+FALLBACKS_MAX = 10
+OURS = frozenset(
+    {
+        "optimize",
+        "provider",
+        "data_policy",
+        "open_weights",
+        "permissive",
+        "fallbacks",
+        "upstream_key",
+        "sangam",
+        "max_cost_inr",
+    }
+)
+NOT_OFFERED = {
+    "upstream_key": "Keys of your own are not taken here yet. Leave out 'upstream_key'.",
+    "sangam": "Consensus panels are not offered here yet. Leave out 'sangam'.",
+}
+
+# Fields whose text costs tokens; anything else in a body is settings.
+_PROMPT_FIELDS = ("messages", "input", "tools", "functions", "response_format", "prediction")
+_INLINE_MEDIA = re.compile(rb'"(?:data:[a-z]+/[^"]{1,100};base64,)?[A-Za-z0-9+/=\\]{512,}"')
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    include_usage: bool | None = None
+
+
+class Fallback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    model: str
+    provider: str | None = None
+
+
+class _Fields(msgspec.Struct, frozen=True):
+    """What the gateway reads of a body. Everything else is the provider's business."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    n: int | None = None
+    service_tier: str | None = None
+    optimize: Optimize | None = None
+    provider: str | None = None
+    data_policy: Literal["india_only"] | None = None
+    open_weights: bool | None = None
+    permissive: bool | None = None
+    fallbacks: list[Fallback] | None = None
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """A request that has been understood. `members` are the provider's fields, each as the client's own bytes.
+
+    `output_tokens` is the client's own limit for each of the `choices`, None where it set none; `max_cost` is in
+    nano-rupees.
+    """
+
+    endpoint: Endpoint
+    model: str
+    members: dict[str, msgspec.Raw]
+    needs: Needs
+    streamed: bool = False
+    output_tokens: int | None = None
+    choices: int = 1
+    max_cost: int | None = None
+    constraints: tuple[str, ...] = ()
+    body_digest: str = ""
+
+
+_fields = msgspec.json.Decoder(_Fields)
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def parse(endpoint: Endpoint, body: bytes) -> Ask:
+    """Raises Invalid `invalid_request` naming the field at fault, or `unsupported_parameter`."""
+    try:
+        fields = _fields.decode(body)
+        members = _members.decode(body)
+    except msgspec.ValidationError as error:
+        _refuse_field(error)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Invalid("invalid_request", f"The body is not valid JSON: {error}.") from None
+    prompt = "messages" if endpoint == "chat" else "input"
+    if bytes(members.get(prompt, b"null")) == b"null":
+        raise Invalid("invalid_request", f"'{prompt}' is required.", param=prompt)
+    for name in NOT_OFFERED.keys() & members.keys():
+        raise Invalid("unsupported_parameter", NOT_OFFERED[name], param=name)
+    choices = fields.n or 1
+    limit = _output_limit(fields)
+    if choices < 1 or choices > 128:
+        raise Invalid("invalid_request", "'n' must be between 1 and 128.", param="n")
+    passed_on = {name: value for name, value in members.items() if name not in OURS}
+    most, least = bound_input_tokens(members)
+    return Ask(
+        endpoint=endpoint,
+        model=fields.model,
+        members=passed_on,
+        needs=_needs(fields, endpoint, frozenset(passed_on), most=most, least=least),
+        streamed=bool(fields.stream) and endpoint == "chat",
+        output_tokens=limit,
+        choices=choices,
+        max_cost=_max_cost(members.get("max_cost_inr")),
+        constraints=_constraints(fields),
+    )
+
+
+def bound_input_tokens(members: dict[str, msgspec.Raw]) -> tuple[int, int]:
+    """An upper and a lower bound on the prompt's tokens, from its bytes. Inline media counts by the piece."""
+    size = media = media_bytes = 0
+    for name in _PROMPT_FIELDS:
+        raw = members.get(name)
+        if raw is None:
+            continue
+        text = bytes(raw)
+        size += len(text)
+        if b"base64," in text or b'"input_audio"' in text or b'"file_data"' in text:
+            for found in _INLINE_MEDIA.finditer(text):
+                media_bytes += found.end() - found.start()
+                media += 1
+    most = estimate_input_tokens(size, images=media, image_bytes=media_bytes)
+    return most, least_input_tokens(size, image_bytes=media_bytes)
+
+
+def prompt_text(ask: Ask) -> str:
+    """The words of the prompt, for counting: every string in messages, tools and input, without inline media."""
+    said: list[str] = []
+
+    def collect(value: Any) -> None:
+        if isinstance(value, str):
+            if not value.startswith("data:"):
+                said.append(value)
+        elif isinstance(value, dict):
+            for inner in value.values():
+                collect(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                collect(inner)
+
+    for name in _PROMPT_FIELDS:
+        if name in ask.members:
+            collect(msgspec.json.decode(ask.members[name]))
+    return "\n".join(said)
+
+
+def payload(
+    ask: Ask,
+    *,
+    upstream: str,
+    output_limit_field: str,
+    output_tokens: int | None,
+    stream_usage: bool,
+) -> bytes:
+    """The body for one provider: its own name for the model, the output limit of the hold where one is needed
+    (tokens for each choice), and usage asked for in streams."""
+    members: dict[str, bytes] = {name: bytes(value) for name, value in ask.members.items()}
+    members["model"] = msgspec.json.encode(upstream)
+    if output_tokens is not None:
+        given: list[str] = [name for name in ("max_completion_tokens", "max_tokens") if name in members]
+        for name in given or [output_limit_field]:
+            members[name] = b"%d" % output_tokens
+    if ask.streamed and stream_usage:
+        members["stream_options"] = _with_usage(ask.members.get("stream_options"))
+    elif ask.streamed:
+        members.pop("stream_options", None)
+    return join_members(members)
+
+
+def join_members(members: dict[str, bytes]) -> bytes:
+    """One JSON object of these values, which are JSON already."""
+    return b"{" + b",".join([msgspec.json.encode(name) + b":" + value for name, value in members.items()]) + b"}"
+
+
+def _with_usage(options: msgspec.Raw | None) -> bytes:
+    if options is None or bytes(options) == b"null":
+        return b'{"include_usage":true}'
+    given = {name: bytes(value) for name, value in _members.decode(options).items()}
+    return join_members({**given, "include_usage": b"true"})
+
+
+def _needs(fields: _Fields, endpoint: Endpoint, names: frozenset[str], *, most: int, least: int) -> Needs:
+    fallbacks = fields.fallbacks or []
+    if len(fallbacks) > FALLBACKS_MAX:
+        raise Invalid("invalid_request", f"'fallbacks' takes at most {FALLBACKS_MAX} steps.", param="fallbacks")
+    steps = (Step(model=fields.model, provider=fields.provider),) + tuple(
+        Step(model=step.model, provider=step.provider) for step in fallbacks
+    )
+    modality: Modality = "chat" if endpoint == "chat" else "embedding"
+    return Needs(
+        steps=steps,
+        modality=modality,
+        optimize=fields.optimize or "price",
+        india_only=fields.data_policy == "india_only",
+        open_weights=bool(fields.open_weights),
+        permissive=bool(fields.permissive),
+        input_tokens=most,
+        input_tokens_least=least,
+        fields=names,
+        service_tier=fields.service_tier or "",
+    )
+
+
+def _output_limit(fields: _Fields) -> int | None:
+    """The smaller of the two limits that OpenAI's wire knows, None where neither is set."""
+    limits = [limit for limit in (fields.max_completion_tokens, fields.max_tokens) if limit is not None]
+    if limits and min(limits) < 1:
+        raise Invalid("invalid_request", "The output limit must be at least 1 token.", param="max_tokens")
+    return min(limits, default=None)
+
+
+def _max_cost(raw: msgspec.Raw | None) -> int | None:
+    if raw is None or bytes(raw) == b"null":
+        return None
+    try:
+        nanos = parse_inr(bytes(raw).decode().strip('"'))
+        if nanos <= 0:
+            raise ValueError
+    except ValueError:
+        raise Invalid(
+            "invalid_request",
+            "'max_cost_inr' must be a positive number of rupees with at most nine decimals.",
+            param="max_cost_inr",
+        ) from None
+    return nanos
+
+
+def _constraints(fields: _Fields) -> tuple[str, ...]:
+    """What bound the routing, for the record."""
+    bound = []
+    if fields.data_policy:
+        bound.append(f"data_policy:{fields.data_policy}")
+    if fields.open_weights:
+        bound.append("open_weights")
+    if fields.permissive:
+        bound.append("permissive")
+    if fields.provider:
+        bound.append(f"provider:{fields.provider}")
+    if fields.optimize:
+        bound.append(f"optimize:{fields.optimize}")
+    return tuple(bound)
+
+
+def _refuse_field(error: msgspec.ValidationError) -> NoReturn:
+    text = str(error)
+    found = re.search(r"at `\$\.?([^`]*)`", text) or re.search(r"field `([^`]*)`", text)
+    name: Any = found.group(1) if found else None
+    raise Invalid("invalid_request", f"The request is not as it should be: {text}.", param=name or None) from None

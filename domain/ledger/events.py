@@ -1,0 +1,134 @@
+"""The facts of money: credit added, held, extended, settled, released, expired, and requests refused.
+
+A request's stream is `request:<id>`: held, perhaps extended, then exactly one of settled, released, expired; or refused
+alone. An org's stream is `account:<org>`. Every ending repeats who and what it belongs to, so that a reader needs no
+second look-up. Amounts are nano-rupees.
+"""
+
+import msgspec
+
+from domain.catalog.price import Rates
+from domain.inference.metering import Usage
+from domain.kernel.events import Event, fact
+
+
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One call of one route: `route` is `provider/model`; `end` is `served`, `status`, `connect`, `timeout`, `cut`,
+    `protocol`, `error_frame` or `unusable`; `milliseconds` until the first byte, or until it failed.
+    `cost_unknown`: the provider may have billed us for it; that is never put on the user."""
+
+    route: str
+    end: str
+    status: int = 0
+    milliseconds: int = 0
+    cost_unknown: bool = False
+
+
+@fact("ledger.credit_granted.v1")
+class CreditGranted(Event, frozen=True, kw_only=True):
+    """Credit that an operator gave. `grant` is unique within the org, so that a repeat is harmless."""
+
+    org: str
+    grant: str
+    amount: int
+    reason: str
+
+
+@fact("ledger.credit_held.v1")
+class CreditHeld(Event, frozen=True, kw_only=True):
+    """Credit set aside before any provider is called. `candidates` are the routes in the order of trying,
+    `excluded` the others with the reason; `constraints` what the caller asked of the routing. `body_digest` is kept for
+    calls with an idempotency key only."""
+
+    org: str
+    key: str
+    workspace: str
+    amount: int
+    expires: int
+    endpoint: str
+    model: str
+    candidates: tuple[str, ...]
+    excluded: dict[str, str] = {}
+    constraints: tuple[str, ...] = ()
+    body_digest: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    streamed: bool = False
+
+
+@fact("ledger.hold_extended.v1")
+class HoldExtended(Event, frozen=True, kw_only=True):
+    """A running answer came near its hold: `amount` more was set aside, and the deadline moved."""
+
+    org: str
+    amount: int
+    expires: int
+
+
+@fact("ledger.request_settled.v1")
+class RequestSettled(Event, frozen=True, kw_only=True):
+    """A served request and what it cost. `cost` is the debit; `shortfall` what the usage was worth beyond the hold and
+    could not be taken. `ending` is `finished`, `client_gone` or `ceiling`. Times are milliseconds from the start."""
+
+    org: str
+    key: str
+    workspace: str
+    endpoint: str
+    model: str
+    provider: str
+    residency: str
+    held: int
+    cost: int
+    usage: Usage
+    rates: Rates
+    attempts: tuple[Attempt, ...]
+    first_byte_ms: int
+    duration_ms: int
+    ending: str = "finished"
+    shortfall: int = 0
+    streamed: bool = False
+
+
+@fact("ledger.hold_released.v1")
+class HoldReleased(Event, frozen=True, kw_only=True):
+    """A request that ended without anything to pay; `code` is what the caller was told."""
+
+    org: str
+    key: str
+    workspace: str
+    endpoint: str
+    model: str
+    held: int
+    code: str
+    attempts: tuple[Attempt, ...] = ()
+    duration_ms: int = 0
+    streamed: bool = False
+
+
+@fact("ledger.hold_expired.v1")
+class HoldExpired(Event, frozen=True, kw_only=True):
+    """Nobody ended this request before its deadline; its credit went back."""
+
+    org: str
+    key: str
+    workspace: str
+    endpoint: str
+    model: str
+    held: int
+    streamed: bool = False
+
+
+@fact("ledger.request_refused.v1")
+class RequestRefused(Event, frozen=True, kw_only=True):
+    """A request by a known key that was turned away before anything was held or called."""
+
+    org: str
+    key: str
+    workspace: str
+    endpoint: str
+    model: str
+    code: str
+    streamed: bool = False
+
+
+Ending = RequestSettled | HoldReleased | HoldExpired

@@ -1,0 +1,196 @@
+"""The rules of admission, pure: what may be held, and what each fact of the log does to the guards.
+
+This is the model of `migrations/0003_ledger_commit.sql`, which decides the same in the database: a property test drives
+both, and `verify` folds the whole log through `evolve` and compares the result with the guard tables row by row.
+"""
+
+from dataclasses import dataclass, field
+
+from domain.accounts.events import OrgCreated, WorkspaceBudgetChanged, WorkspaceCreated
+from domain.kernel.clock import ist_day, ist_month
+from domain.kernel.events import Event
+from domain.keys.events import KeyLimitsChanged, KeyMinted
+from domain.ledger.events import (
+    CreditGranted,
+    CreditHeld,
+    HoldExpired,
+    HoldExtended,
+    HoldReleased,
+    RequestSettled,
+)
+
+
+@dataclass
+class Balance:
+    """An org's nano-rupees: free to hold, and set aside for requests in flight. Neither is ever negative."""
+
+    available: int = 0
+    held: int = 0
+
+
+@dataclass
+class Allowance:
+    """What a key or workspace may spend in a month (India time) and how often it may call in a day.
+
+    `used` and `held` belong to `month` (yyyymm), `calls` to `day`; a hold of an earlier month no longer counts here.
+    """
+
+    budget: int | None = None
+    daily: int | None = None
+    month: int = 0
+    used: int = 0
+    held: int = 0
+    day: int = 0
+    calls: int = 0
+
+    def roll(self, *, month: int, day: int) -> None:
+        if month > self.month:
+            self.month, self.used, self.held = month, 0, 0
+        if day > self.day:
+            self.day, self.calls = day, 0
+
+
+@dataclass
+class Hold:
+    org: str
+    key: str
+    workspace: str
+    month: int
+    amount: int
+    expires: int
+    version: int
+
+
+@dataclass
+class Guards:
+    """All balances, allowances and open holds, as the facts so far have made them."""
+
+    balances: dict[str, Balance] = field(default_factory=dict)
+    allowances: dict[str, Allowance] = field(default_factory=dict)
+    holds: dict[str, Hold] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Denied:
+    """Why a hold or extension was not made: the code, the limit or what is available, and what is used or held."""
+
+    code: str
+    limit: int | None = None
+    used: int | None = None
+
+
+def may_hold(guards: Guards, held: CreditHeld) -> Denied | None:
+    """None if the credit can be set aside; checks in the published order: daily, key, workspace, balance."""
+    month, day = ist_month(held.at), ist_day(held.at)
+    for scope, code in ((held.key, "key_budget"), (held.workspace, "workspace_budget")):
+        allowance = guards.allowances.get(scope)
+        if allowance is None:
+            return Denied("unknown")
+        if allowance.month > month or allowance.day > day:
+            return Denied("period")
+        calls = allowance.calls if allowance.day == day else 0
+        if allowance.daily is not None and calls + 1 > allowance.daily:
+            return Denied("daily", allowance.daily, calls)
+        spent = allowance.used + allowance.held if allowance.month == month else 0
+        if allowance.budget is not None and spent + held.amount > allowance.budget:
+            return Denied(code, allowance.budget, spent)
+    balance = guards.balances.get(held.org)
+    if balance is None:
+        return Denied("insufficient_credits")
+    if balance.available < held.amount:
+        return Denied("insufficient_credits", balance.available, balance.held)
+    return None
+
+
+def may_extend(guards: Guards, request: str, amount: int) -> Denied | None:
+    """None if the running request's hold can grow by `amount`."""
+    hold = guards.holds.get(request)
+    if hold is None:
+        return Denied("ended")
+    for scope in (hold.key, hold.workspace):
+        allowance = guards.allowances[scope]
+        spent = allowance.used + allowance.held
+        if allowance.month == hold.month and allowance.budget is not None and spent + amount > allowance.budget:
+            return Denied("budget", allowance.budget, spent)
+    balance = guards.balances[hold.org]
+    if balance.available < amount:
+        return Denied("insufficient_credits", balance.available, balance.held)
+    return None
+
+
+def may_end(guards: Guards, request: str, cost: int) -> Denied | None:
+    """None if the request is still open and its hold covers the cost."""
+    hold = guards.holds.get(request)
+    if hold is None:
+        return Denied("ended")
+    return Denied("over", hold.amount, cost) if cost > hold.amount else None
+
+
+def evolve(guards: Guards, stream: str, event: Event) -> None:
+    """What a recorded fact does to the guards. Raises AssertionError if history breaks a promise."""
+    match event:
+        case OrgCreated():
+            guards.balances[stream.removeprefix("org:")] = Balance()
+        case WorkspaceCreated():
+            guards.allowances[stream.removeprefix("workspace:")] = Allowance(budget=event.monthly_budget)
+        case WorkspaceBudgetChanged():
+            guards.allowances[stream.removeprefix("workspace:")].budget = event.monthly_budget
+        case KeyMinted():
+            guards.allowances[stream.removeprefix("key:")] = Allowance(
+                budget=event.monthly_budget, daily=event.daily_limit
+            )
+        case KeyLimitsChanged():
+            allowance = guards.allowances[stream.removeprefix("key:")]
+            allowance.budget, allowance.daily = event.monthly_budget, event.daily_limit
+        case CreditGranted():
+            guards.balances[event.org].available += event.amount
+        case CreditHeld():
+            _hold(guards, stream.removeprefix("request:"), event)
+        case HoldExtended():
+            _extend(guards, stream.removeprefix("request:"), event)
+        case RequestSettled():
+            _end(guards, stream.removeprefix("request:"), event.cost)
+        case HoldReleased() | HoldExpired():
+            _end(guards, stream.removeprefix("request:"), 0)
+        case _:
+            pass
+
+
+def _hold(guards: Guards, request: str, event: CreditHeld) -> None:
+    month, day = ist_month(event.at), ist_day(event.at)
+    balance = guards.balances[event.org]
+    balance.available -= event.amount
+    balance.held += event.amount
+    assert balance.available >= 0, f"{event.org} was promised more than it had by {request}"
+    for scope in (event.key, event.workspace):
+        allowance = guards.allowances[scope]
+        allowance.roll(month=month, day=day)
+        allowance.held += event.amount
+        allowance.calls += 1
+    guards.holds[request] = Hold(event.org, event.key, event.workspace, month, event.amount, event.expires, version=1)
+
+
+def _extend(guards: Guards, request: str, event: HoldExtended) -> None:
+    hold = guards.holds[request]
+    balance = guards.balances[hold.org]
+    balance.available -= event.amount
+    balance.held += event.amount
+    assert balance.available >= 0, f"{hold.org} was promised more than it had by {request}"
+    for scope in (hold.key, hold.workspace):
+        if guards.allowances[scope].month == hold.month:
+            guards.allowances[scope].held += event.amount
+    hold.amount += event.amount
+    hold.expires = event.expires
+    hold.version += 1
+
+
+def _end(guards: Guards, request: str, cost: int) -> None:
+    hold = guards.holds.pop(request)
+    assert 0 <= cost <= hold.amount, f"{request} cost {cost}, held {hold.amount}"
+    balance = guards.balances[hold.org]
+    balance.available += hold.amount - cost
+    balance.held -= hold.amount
+    for scope in (hold.key, hold.workspace):
+        if guards.allowances[scope].month == hold.month:
+            guards.allowances[scope].used += cost
+            guards.allowances[scope].held -= hold.amount

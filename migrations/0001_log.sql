@@ -1,0 +1,35 @@
+-- The log: every fact, in one order. The layout is that of the eventsourcing library's application recorder with text
+-- originator ids; streams are named `request:…`, `account:…`, `key:…`.
+
+create table events (
+    originator_id text collate "C" not null,
+    originator_version bigint not null,
+    topic text collate "C" not null,
+    state bytea not null,
+    notification_id bigserial,
+    primary key (originator_id, originator_version)
+) with (
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 100000000,
+    autovacuum_vacuum_insert_scale_factor = 0.2,
+    autovacuum_vacuum_insert_threshold = 200000,
+    autovacuum_analyze_scale_factor = 0.05,
+    autovacuum_analyze_threshold = 5000
+);
+
+create unique index events_notification_id_idx on events (notification_id);
+
+-- What gateways must know at once (keys, orgs, workspaces, catalog) is tailed apart from the flood of requests and money.
+create index events_configuration_idx on events (notification_id)
+    where originator_id not like 'request:%' and originator_id not like 'account:%';
+
+create type stored_event_text as (originator_id text, originator_version bigint, topic text, state bytea);
+
+-- History is not rewritten. Whoever owns the table could lift this; the seals show it if they do.
+create function refuse_rewriting() returns trigger language plpgsql as $$
+begin
+    raise exception 'events are immutable: % refused', tg_op using errcode = 'restrict_violation';
+end $$;
+
+create trigger events_are_immutable before update or delete on events for each row execute function refuse_rewriting();
+create trigger events_are_kept before truncate on events for each statement execute function refuse_rewriting();
