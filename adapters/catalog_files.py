@@ -19,12 +19,12 @@ import msgspec
 from domain.catalog.catalog import Catalog, assemble
 from domain.catalog.model import Modality, Model, Openness, Provider, Route
 from domain.catalog.price import Fx, Rates, make_rates
-from domain.inference.metering import UsageSemantics
+from domain.inference.metering import TOKENS_MAX, UsageSemantics
 from domain.kernel.money import parse_inr, rate_from_inr_per_mtok, rate_from_usd_per_mtok, rupees
 
 PACKAGED = Path(__file__).parent
 
-# Outside these a price per million tokens is a slip: per token, per thousand, or paise. In nano-rupees per token.
+# Nano-rupees per token. Outside these a price per million is a slip: per token, per thousand, or paise.
 RATE_MIN = 100
 RATE_MAX = 50_000_000
 PER_REQUEST_MAX = rupees(1_000)
@@ -40,13 +40,14 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
-_ProviderId = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-_ModelId = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9./_-]*$")]
+_ProviderId = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]*\Z")]
+_ModelId = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9./_-]*\Z")]
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
-_Tokens = Annotated[int, msgspec.Meta(ge=0, le=100_000_000)]
+_Tokens = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
 
 
-class _Metadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    id: _ModelId
     name: _Text | None = None
     owned_by: _Text | None = None
     listed_on: _Text | None = None
@@ -58,16 +59,13 @@ class _Metadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     max_output_tokens: _Tokens | None = None
 
 
-class _ModelEntry(_Metadata, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    id: _ModelId
-
-
 class _ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     models: tuple[_ModelEntry, ...]
 
 
-class _RouteEntry(_Metadata, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    id: _ModelId
+class _RouteEntry(_ModelEntry, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model as one provider serves it. Prices are decimal strings: TOML's own decimals would be floats."""
+
     upstream: _Text
     priced_on: _Text | None = None
     input_inr_per_mtok: str | None = None
@@ -89,9 +87,9 @@ class _ProviderFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     id: _ProviderId
     name: _Text
     base_url: _Text
-    residency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")] | None = None
-    auth: Annotated[str, msgspec.Meta(pattern=r"^(bearer|none|header:[A-Za-z0-9-]+)$")] | None = None
-    key_env: Annotated[str, msgspec.Meta(pattern="^[A-Z][A-Z0-9_]*$")] | None = None
+    residency: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{2}\Z")] | None = None
+    auth: Annotated[str, msgspec.Meta(pattern=r"^(bearer|none|header:[A-Za-z0-9-]+)\Z")] | None = None
+    key_env: Annotated[str, msgspec.Meta(pattern=r"^[A-Z][A-Z0-9_]*\Z")] | None = None
     wire: Literal["openai"] = "openai"
     usage: UsageSemantics = UsageSemantics()
     output_limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -117,9 +115,9 @@ def load(directories: Sequence[Path], *, fx: Fx) -> tuple[Catalog, list[Problem]
     reading = _Reading(fx)
     for directory in directories:
         for path in sorted((directory / "catalog").glob("*.toml")):
-            reading.guarded(path, reading.read_models)
+            reading.guard(path, reading.read_models)
     for path in _provider_files(directories):
-        reading.guarded(path, reading.read_provider)
+        reading.guard(path, reading.read_provider)
     catalog = assemble(
         providers=reading.providers.values(), models=reading.models.values(), routes=reading.routes
     )
@@ -129,10 +127,10 @@ def load(directories: Sequence[Path], *, fx: Fx) -> tuple[Catalog, list[Problem]
 def check(directories: Sequence[Path], *, fx: Fx) -> list[Problem]:
     """All problems of the files: those that stop a file, and models that no provider serves."""
     catalog, problems = load(directories, fx=fx)
-    orphans = [model for model in catalog.models if not catalog.routes_of(model)]
+    unserved = [model for model in catalog.models if not catalog.routes_of(model)]
     return problems + [
         Problem(file="", field=model, message="no provider file has a route for this model")
-        for model in orphans
+        for model in unserved
     ]
 
 
@@ -154,7 +152,7 @@ class _Reading:
         self.routes: list[Route] = []
         self.problems: list[Problem] = []
 
-    def guarded(self, path: Path, read: Callable[[dict[str, object]], None]) -> None:
+    def guard(self, path: Path, read: Callable[[dict[str, object]], None]) -> None:
         try:
             read(tomllib.loads(path.read_text("utf-8")))
         except _Wrong as wrong:
@@ -171,7 +169,10 @@ class _Reading:
             where = f"models[{index}]"
             if entry.id in self.models or entry.id in found:
                 raise _Wrong(f"{where}.id", f"the model {entry.id} is declared already")
-            found[entry.id] = _model(entry, entry.id, where, owner=None)
+            for name in ("name", "owned_by", "listed_on", "modality", "openness"):
+                if getattr(entry, name) is None:
+                    raise _Wrong(f"{where}.{name}", "is missing")
+            found[entry.id] = _model(entry, where, owner="")
         self.models |= found
 
     def read_provider(self, document: dict[str, object]) -> None:
@@ -187,32 +188,30 @@ class _Reading:
                 raise _Wrong(f"{where}.id", f"the model {entry.id} is here twice")
             model = self.models.get(entry.id)
             if model is None:
-                model = models[entry.id] = _model(entry, entry.id, where, owner=provider.id)
+                model = models[entry.id] = _model(entry, where, owner=provider.id)
             else:
-                _refuse_metadata(entry, where)
-            routes[entry.id] = self._route(entry, provider, model, file.refuses, where)
+                _refuse_description(entry, where)
+            routes[entry.id] = Route(
+                provider=provider.id,
+                model=model.id,
+                upstream=entry.upstream,
+                residency=provider.residency,
+                rates=_rates(entry, provider.id, model, where, self.fx),
+                context_length=_or(entry.context_length, model.context_length),
+                max_output_tokens=_or(entry.max_output_tokens, model.max_output_tokens),
+                priced_to_tokens=entry.priced_to_tokens,
+                refuses=frozenset(file.refuses + entry.refuses),
+            )
         self.providers[provider.id] = provider
         self.models |= models
         self.routes += routes.values()
 
-    def _route(
-        self, entry: _RouteEntry, provider: Provider, model: Model, refuses: tuple[str, ...], where: str
-    ) -> Route:
-        return Route(
-            provider=provider.id,
-            model=model.id,
-            upstream=entry.upstream,
-            residency=provider.residency,
-            rates=_rates(entry, provider.id, model, where, self.fx),
-            context_length=_or(entry.context_length, model.context_length),
-            max_output_tokens=_or(entry.max_output_tokens, model.max_output_tokens),
-            priced_to_tokens=entry.priced_to_tokens,
-            refuses=frozenset(refuses + entry.refuses),
-        )
-
 
 def _provider(file: _ProviderFile) -> Provider:
-    address = urlsplit(file.base_url)
+    try:
+        address = urlsplit(file.base_url)
+    except ValueError as invalid:
+        raise _Wrong("base_url", str(invalid)) from None
     if address.scheme not in ("http", "https") or not address.hostname or address.query or address.fragment:
         raise _Wrong("base_url", "must be a plain http or https address")
     if address.username is not None or file.base_url.endswith("/"):
@@ -233,12 +232,8 @@ def _provider(file: _ProviderFile) -> Provider:
     )
 
 
-def _model(entry: _Metadata, model_id: str, where: str, *, owner: str | None) -> Model:
-    """The model an entry describes. In a provider's file, `owner` is the provider, and less has to be said."""
-    if owner is None:
-        for name in ("name", "owned_by", "listed_on", "modality", "openness"):
-            if getattr(entry, name) is None:
-                raise _Wrong(f"{where}.{name}", "is missing")
+def _model(entry: _ModelEntry, where: str, *, owner: str) -> Model:
+    """The model an entry describes; what a provider's file leaves unsaid is taken as the stricter."""
     modality = entry.modality or "chat"
     if entry.context_length is None:
         raise _Wrong(f"{where}.context_length", "is missing")
@@ -246,10 +241,10 @@ def _model(entry: _Metadata, model_id: str, where: str, *, owner: str | None) ->
         raise _Wrong(f"{where}.max_output_tokens", "is missing")
     listed_on = _day(entry.listed_on or "1970-01-01", f"{where}.listed_on")
     return Model(
-        id=model_id,
-        name=entry.name or model_id,
+        id=entry.id,
+        name=entry.name or entry.id,
         created=int(datetime(listed_on.year, listed_on.month, listed_on.day, tzinfo=UTC).timestamp()),
-        owned_by=entry.owned_by or owner or "",
+        owned_by=entry.owned_by or owner,
         modality=modality,
         context_length=entry.context_length,
         max_output_tokens=entry.max_output_tokens or 0,
@@ -259,15 +254,22 @@ def _model(entry: _Metadata, model_id: str, where: str, *, owner: str | None) ->
     )
 
 
-def _refuse_metadata(entry: _RouteEntry, where: str) -> None:
-    """Two places that describe one model will disagree one day. Its limits may differ from route to route."""
+def _refuse_description(entry: _RouteEntry, where: str) -> None:
+    """Two places that describe one model will disagree one day; only its limits may differ from route to
+    route.
+    """
     for name in ("name", "owned_by", "listed_on", "modality", "openness", "capabilities", "reasoning"):
         if getattr(entry, name) is not None:
             raise _Wrong(f"{where}.{name}", f"the model {entry.id} is described elsewhere already")
 
 
 def _rates(entry: _RouteEntry, provider: str, model: Model, where: str, fx: Fx) -> Rates | None:
-    prices = [name for name in entry.__struct_fields__ if "_per_mtok" in name and getattr(entry, name)]
+    """The route's rates, or None for a route that is declared to have none; never zero without being told
+    so.
+    """
+    prices = [
+        name for name in entry.__struct_fields__ if "_per_mtok" in name and getattr(entry, name) is not None
+    ]
     if entry.byok_only:
         if prices or entry.per_request_inr or entry.free:
             raise _Wrong(f"{where}.byok_only", "is set beside a price")
@@ -282,11 +284,11 @@ def _rates(entry: _RouteEntry, provider: str, model: Model, where: str, fx: Fx) 
     if len({"_inr_" in name for name in prices}) > 1:
         raise _Wrong(where, "has prices in two currencies")
     currency = "inr" if any("_inr_" in name for name in prices) else "usd"
-    rate = {
-        part: _rate(getattr(entry, name), currency, f"{where}.{name}", fx)
-        for part in ("input", "cached_input", "cache_write", "output")
-        if getattr(entry, name := f"{part}_{currency}_per_mtok") is not None
-    }
+    rate: dict[str, int] = {}
+    for part in ("input", "cached_input", "cache_write", "output"):
+        name = f"{part}_{currency}_per_mtok"
+        if name in prices:
+            rate[part] = _rate(getattr(entry, name), currency, f"{where}.{name}", fx)
     if "input" not in rate:
         raise _Wrong(
             f"{where}.input_{currency}_per_mtok", "is missing; say free or byok_only if that is meant"

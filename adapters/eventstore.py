@@ -69,7 +69,7 @@ class Datastore(PostgresDatastore):
 
 
 class LogRecorder(PostgresApplicationRecorder):
-    """Appends under the lock of the log. `statements` run under it first: checks of what was read, and the guards."""
+    """Appends under the lock of the log. `statements` run first: checks of what was read, then the guards."""
 
     def __init__(self, datastore: Datastore) -> None:
         super().__init__(datastore, events_table_name="events")
@@ -146,6 +146,7 @@ class EventStore:
             StoredEvent(originator_id=stream, originator_version=version, topic=event.NAME, state=encode(event))
             for stream, version, event in facts
         ]
-        positions = self._recorder.insert_events(stored, statements=statements)
-        assert positions and len(positions) == len(facts), "the log answered fewer positions than facts"
+        positions: Sequence[int] | None = self._recorder.insert_events(stored, statements=statements)
+        assert positions is not None
+        assert len(positions) == len(facts), "the log answered fewer positions than facts"
         return max(positions)

@@ -4,13 +4,13 @@ Apart from `wiring.py` because these belong to a running loop, while everything 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from adapters.http import HttpPool
 from adapters.ledger import LedgerWriter
-from adapters.rates import ValkeyRateWindows
+from adapters.rates import SharedRateWindows
 from adapters.tokenizer import ThreadedTokenizer
 from adapters.upstream import ProviderCalls
 from adapters.wiring import App
@@ -18,17 +18,19 @@ from domain.inference.outlet import Patience, Services
 from domain.inference.rates import RateWindows
 from domain.inference.sizes import OutputSizes
 from domain.kernel.events import Event
-from domain.keys.directory import Caller
 
 
 @dataclass(frozen=True)
 class Gateway:
     """What the inference routes of this process stand on."""
 
+    app: App
     services: Services
     rates: RateWindows
-    find: Callable[[bytes], Caller | None]
-    fresh: Callable[[], bool]
+
+    async def read_stream(self, stream: str) -> list[Event]:
+        """The facts of one stream, without holding up the event loop."""
+        return [recorded.event for recorded in await asyncio.to_thread(self.app.log.stream, stream)]
 
 
 @asynccontextmanager
@@ -41,7 +43,8 @@ async def open_gateway(app: App) -> AsyncIterator[Gateway]:
     ledger = LedgerWriter(app.database_url, clock=app.clock)
     await ledger.start()
     pool = HttpPool(connect_seconds=settings.connect_seconds, idle_seconds=settings.idle_seconds)
-    rates = ValkeyRateWindows(app.redis_url)
+    rates = SharedRateWindows(app.redis_url)
+    await rates.start()
     upstream = ProviderCalls(
         pool, catalog=lambda: app.catalog, environment=app.environment, simulator_url=settings.simulator_url
     )
@@ -61,7 +64,7 @@ async def open_gateway(app: App) -> AsyncIterator[Gateway]:
         clock=app.clock,
     )
     try:
-        yield Gateway(services=services, rates=rates, find=app.directory.find, fresh=app.directory.fresh)
+        yield Gateway(app=app, services=services, rates=rates)
     finally:
         await ledger.close()
         await pool.close()

@@ -2,7 +2,7 @@
 
 `adapters/http.py` decides when to connect, send and give up; here bytes become a reply. Framing follows
 RFC 9112 as llhttp reads it in its strict mode. What llhttp leaves open (bodies that end with the connection,
-data behind a reply, endless heads) is decided here, and never by guessing: what is in doubt costs the connection.
+data behind a reply, endless heads) is decided here, never by guessing: what is in doubt costs the connection.
 """
 
 import asyncio
@@ -281,9 +281,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         status, headers = self._parser.get_status_code(), self._headers
         self._headers = []  # of the next reply after an interim one, else trailers, which nobody reads
-        if status == 101:
-            raise _Malformed("The provider tried to switch protocols.")
-        if status < 200:
+        if status < 200:  # 101, which would switch protocols, is refused by llhttp
             self._interim = True
             return
         assert self._exchange is not None
@@ -315,7 +313,6 @@ class Connection(asyncio.Protocol):
         self._exchange = None
         request_is_out = not self.transport.get_write_buffer_size()  # a refusal may come before all was sent
         if self._keep and request_is_out and not self.transport.is_closing():
-            self.resume()
             self._host.idle[self] = asyncio.get_running_loop().time()
         else:
             self.transport.abort()

@@ -78,9 +78,7 @@ class LogReader:
     def after(self, position: int, *, limit: int) -> list[Row]:
         """At most `limit` facts after that position, undecoded."""
         return list(
-            self._rows(
-                f"select {COLUMNS} from events where notification_id > %s order by 1 limit %s", position, limit
-            )
+            self._rows(f"select {COLUMNS} from events where notification_id > %s order by 1 limit %s", position, limit)
         )
 
     def head(self) -> int:

@@ -14,7 +14,7 @@ LOG_LOCK = 7301
 """The advisory lock under which every append to the log is made, so that readers see its positions in order."""
 
 CONFIGURATION_ONLY = "originator_id not like 'request:%%' and originator_id not like 'account:%%'"
-"""The streams of orgs, keys, workspaces and the catalog: the predicate of two partial indexes, `%` doubled for psycopg."""
+"""The streams of orgs, keys and the catalog: the predicate of two partial indexes, `%` doubled for psycopg."""
 
 
 def connect(url: str, *, statement_seconds: int = 0) -> psycopg.Connection[Any]:
@@ -69,7 +69,7 @@ def migrate(url: str) -> list[str]:
             "create table if not exists migration (number int primary key, name text not null,"
             " sha256 text not null, at timestamptz not null default now())"
         )
-        ran = {number: sha256 for number, sha256 in connection.execute("select number, sha256 from migration")}
+        ran: dict[int, str] = dict(connection.execute("select number, sha256 from migration").fetchall())
         files = list(_migrations())
         if newer := sorted(set(ran) - {number for number, _, _ in files}):
             raise RuntimeError(f"the database is newer than this program: it has migration {newer[-1]:04d}")

@@ -111,14 +111,15 @@ class SharedRateWindows:
     With Valkey there, all processes together never pass more than the limit within a window, by Valkey's clock. In
     any case this process never passes more than the limit within a window by its own clock, also across the loss and
     the return of Valkey: it remembers what it let pass, and counts alone (`degraded`) while Valkey is away or takes
-    longer than PATIENCE_SECONDS. What one process passes alone the others do not learn.
+    longer than `patience_seconds`. What one process passes alone the others do not learn.
 
     Valkey may forget what it was told within its last second if its machine dies (`appendfsync everysec`); the end of
     its process alone loses nothing. A request whose waiter is cancelled, or whose answer comes too late, may count
     although it was not served. Needs a Redis 7.2 or Valkey that is not a cluster.
     """
 
-    def __init__(self, url: str, *, window_seconds: float = 60) -> None:
+    def __init__(self, url: str, *, window_seconds: float = 60, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._patience_seconds = patience_seconds
         self._length = round(window_seconds * SECOND_MICROS)
         # Patience is ours: the client must neither wait nor repeat on its own.
         pool = ConnectionPool.from_url(url, protocol=2, socket_timeout=None, driver_info=None)
@@ -206,7 +207,7 @@ class SharedRateWindows:
         numbers = [n for group, count in zip(batch, wanted, strict=True) for n in (group.limit, count)]
         asked = struct.pack(f"<{len(numbers)}q", *(min(number, _LIMIT_MAX) for number in numbers))
         command: list[str | bytes | int] = ["EVALSHA", _DIGEST, len(keys), *keys, self._length, asked]
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(self._patience_seconds):
             try:
                 packed = await self._call(*command)
             except (exceptions.NoScriptError, exceptions.ConnectionError):
@@ -237,10 +238,11 @@ class SharedRateWindows:
                 return
 
     async def _reach(self) -> bool:
-        """Whether Valkey answers; from then on the windows are shared."""
+        """Whether Valkey counts again, which takes more than to answer; from then on the windows are shared."""
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self._patience_seconds):
                 await self._connect()
+            await self._ask([_Group("probe", _LIMIT_MAX, [])], [1])
         except Exception:  # as above: no failure of the client may end the search
             return False
         self._degraded = False

@@ -30,13 +30,13 @@ class Settings(BaseSettings):
     )
 
     # Where the product lives
-    host: str = Field("127.0.0.1", validation_alias="HOST")
-    port: int = Field(8000, ge=0, le=65_535, validation_alias="PORT")
+    host: str = Field(default="127.0.0.1", validation_alias="HOST")
+    port: int = Field(default=8000, ge=0, le=65_535, validation_alias="PORT")
     home: Path = Field(default_factory=default_home, validation_alias="BHARATROUTER_HOME")
-    catalog_dir: Path | None = Field(None, validation_alias="BHARATROUTER_CATALOG_DIR")
-    web_processes: int = Field(1, ge=1, validation_alias="WEB_PROCESSES")
-    database_url: str | None = Field(None, validation_alias="DATABASE_URL", repr=False)
-    redis_url: str | None = Field(None, validation_alias="REDIS_URL", repr=False)
+    catalog_dir: Path | None = Field(default=None, validation_alias="BHARATROUTER_CATALOG_DIR")
+    web_processes: int = Field(default=1, ge=1, validation_alias="WEB_PROCESSES")
+    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL", repr=False)
+    redis_url: str | None = Field(default=None, validation_alias="REDIS_URL", repr=False)
     simulator_url: str | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -45,26 +45,26 @@ class Settings(BaseSettings):
     key_pepper: SecretStr | None = None
 
     # Limits
-    gateway_rpm: int = Field(120, ge=0, description="requests a minute per key; 0 is no cap")
-    keys_max: int = Field(5, ge=1, description="active keys per org")
-    body_bytes_max: int = Field(10_000_000, ge=1)
-    in_flight_max: int = Field(4_000, ge=1, description="calls at once per process; more are told `overloaded`")
+    gateway_rpm: int = Field(default=120, ge=0, description="requests a minute per key; 0 is no cap")
+    keys_max: int = Field(default=5, ge=1, description="active keys per org")
+    body_bytes_max: int = Field(default=10_000_000, ge=1)
+    in_flight_max: int = Field(default=4_000, ge=1, description="calls at once per process; more are told `overloaded`")
 
     # Money
-    hold_seconds: int = Field(900, ge=1, description="how long a hold lives without a sign of life")
-    fx_inr_per_usd: Decimal = Field(Decimal("96"), gt=0)
+    hold_seconds: int = Field(default=900, ge=1, description="how long a hold lives without a sign of life")
+    fx_inr_per_usd: Decimal = Field(default=Decimal("96"), gt=0)
     fx_date: date = date(2026, 7, 1)
-    fx_margin: Decimal = Field(Decimal("0.05"), ge=0)
-    seal_seconds: int = Field(60, ge=1, description="the log is sealed at least this often while it grows")
-    seal_events: int = Field(10_000, ge=1, description="events in one sealed block at most")
+    fx_margin: Decimal = Field(default=Decimal("0.05"), ge=0)
+    seal_seconds: int = Field(default=60, ge=1, description="the log is sealed at least this often while it grows")
+    seal_events: int = Field(default=10_000, ge=1, description="events in one sealed block at most")
 
     # Patience with providers and clients
-    connect_seconds: float = Field(5, gt=0)
-    first_byte_seconds: float = Field(60, gt=0)
-    reasoning_first_byte_seconds: float = Field(300, gt=0)
-    idle_seconds: float = Field(120, gt=0, description="between two pieces of a stream")
-    disconnect_grace_seconds: float = Field(10, ge=0, description="to finish a call whose client has left")
-    stop_seconds: float = Field(15, ge=0, description="to finish calls when the product is stopped")
+    connect_seconds: float = Field(default=5, gt=0)
+    first_byte_seconds: float = Field(default=60, gt=0)
+    reasoning_first_byte_seconds: float = Field(default=300, gt=0)
+    idle_seconds: float = Field(default=120, gt=0, description="between two pieces of a stream")
+    disconnect_grace_seconds: float = Field(default=10, ge=0, description="to finish a call whose client has left")
+    stop_seconds: float = Field(default=15, ge=0, description="to finish calls when the product is stopped")
 
     @field_validator("home", "catalog_dir")
     @classmethod

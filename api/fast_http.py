@@ -12,9 +12,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from api.errors import error_body, retry_header, status_of
+from api.errors import envelope, error_body, retry_header, status_of
 from domain.inference.outlet import Served
-from domain.kernel.errors import Invalid, Refusal, TooLarge, Unavailable
+from domain.kernel.errors import Invalid, Refusal, TooLarge
 from domain.kernel.money import format_inr
 
 logger = logging.getLogger("bharatrouter.http")
@@ -60,11 +60,17 @@ class Exchange:
         except Exception:
             logger.exception("request %s failed in the gateway", self.request)
             if not self._started:
-                self.refuse(Unavailable("internal_error", "The gateway failed. Nothing was charged; try again."))
+                body = envelope("api_error", "internal_error", "The gateway failed; nothing was charged.", None)
+                self._respond(500, body, b"")
         finally:
             if not self.response_complete:
                 self._protocol.open_streams.discard(self)
                 self._complete(keep_alive=False)
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests this process is serving."""
+        return len(self._protocol.tasks)
 
     # The request
 

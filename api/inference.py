@@ -5,6 +5,7 @@ and balance in the one hold.
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from domain.inference.quote import quote
 from domain.inference.rates import RateWindows, Window
 from domain.inference.serve import serve
 from domain.kernel.clock import DAY
-from domain.kernel.errors import Conflict, Forbidden, Refusal, TooMany, Unauthenticated, Unavailable, Unprocessable
+from domain.kernel.errors import Conflict, Forbidden, Refusal, TooMany, Unavailable, Unprocessable
 from domain.kernel.events import Event
 from domain.kernel.ids import make_id
 from domain.keys.directory import Caller
@@ -32,13 +33,12 @@ IDEMPOTENCY_TRIES = 20
 
 @dataclass(frozen=True)
 class Inference:
-    """The inference routes of one process. `find` looks a presented key up; `fresh` tells whether what it knows of keys
-    is recent enough to act on; `read_stream` gives the events of a request's stream."""
+    """The inference routes of one process. `identify` gives the caller of a presented key or refuses it; `read_stream`
+    gives the events of a stream."""
 
     services: Services
     rates: RateWindows
-    find: Callable[[bytes], Caller | None]
-    fresh: Callable[[], bool]
+    identify: Callable[[bytes | None], Caller]
     read_stream: Callable[[str], Awaitable[Sequence[Event]]]
     gateway_rpm: int
     body_bytes_max: int
@@ -56,6 +56,7 @@ class Inference:
         async def answer(exchange: Exchange) -> None:
             exchange.request = self._new_id()
             try:
+                self._check_load(exchange)
                 ask = parse(endpoint, await exchange.read_body(self.body_bytes_max))
                 caller = await self._admit(exchange, ask)
                 presented = _header(exchange.headers, b"idempotency-key")
@@ -70,6 +71,7 @@ class Inference:
     async def _quote(self, exchange: Exchange) -> None:
         exchange.request = self._new_id()
         try:
+            self._check_load(exchange)
             ask = parse("chat", await exchange.read_body(self.body_bytes_max))
             await self._admit(exchange, ask)
             chosen = plan(ask.needs, self.services.catalog(), self.services.configured())
@@ -80,15 +82,13 @@ class Inference:
     def _new_id(self) -> str:
         return make_id("req", at=self.services.clock(), entropy=os.urandom(8))
 
+    def _check_load(self, exchange: Exchange) -> None:
+        if exchange.in_flight > self.in_flight_max:
+            raise Unavailable("overloaded", "The gateway carries all it can. Try again shortly.", retry_after=1)
+
     async def _admit(self, exchange: Exchange, ask: Ask) -> Caller:
         """Who calls, if they may call now. Raises Unauthenticated, Forbidden, TooMany, Unavailable."""
-        if not self.fresh():
-            raise Unavailable(
-                "ledger_unavailable",
-                "The gateway cannot check keys at the moment. Nothing was charged; try again shortly.",
-                retry_after=1,
-            )
-        caller = self._identify(exchange.headers)
+        caller = self.identify(presented_key(exchange.headers))
         limits = [limit for limit in (caller.rpm_limit, self.gateway_rpm or None) if limit is not None]
         if limits:
             window = await self.rates.take(f"key:{caller.key_id}", min(limits))
@@ -97,23 +97,13 @@ class Inference:
                 raise TooMany(
                     "rate_limit_exceeded",
                     f"This key may make {window.limit} requests a minute. Slow down, or raise its rpm_limit.",
-                    retry_after=max(1, int(window.retry_seconds) + 1),
+                    retry_after=max(1, math.ceil(window.retry_seconds)),
                 )
         if caller.models is not None and ask.model not in caller.models:
             raise Forbidden(
                 "forbidden_scope",
                 f"This key may not use '{ask.model}'. Use one of its models, or change its list.",
                 param="model",
-            )
-        return caller
-
-    def _identify(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
-        presented = presented_key(headers)
-        caller = None if presented is None else self.find(presented)
-        if caller is None or (caller.expires is not None and caller.expires <= self.services.clock()):
-            raise Unauthenticated(
-                "invalid_api_key",
-                "No valid API key was given. Send 'Authorization: Bearer br-…' with a key that is not revoked or expired.",
             )
         return caller
 
@@ -156,7 +146,7 @@ def _limit_headers(window: Window) -> bytes:
     """OpenAI's names; the reset is a duration in seconds."""
     return (
         b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %ds\r\n"
-        % (window.limit, window.remaining, int(window.reset_seconds) + 1)
+        % (window.limit, window.remaining, math.ceil(window.reset_seconds))
     )
 
 

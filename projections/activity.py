@@ -23,7 +23,6 @@ create table activity (
     provider text collate "C" not null,
     ending text collate "C" not null,
     error_code text collate "C" not null,
-    status int not null,
     first_byte_ms int not null,
     duration_ms int not null,
     prompt_tokens int not null,
@@ -36,7 +35,7 @@ create table activity (
 INDEXES = """
 create index activity_feed on activity (org, at desc, id desc);
 """
-_TYPES = ["int8", "int8", *["text"] * 9, *["int4"] * 5, "int8", "bool", "bool"]
+_TYPES = ["int8", "int8", *["text"] * 9, *["int4"] * 4, "int8", "bool", "bool"]
 
 _WHO = ("org", "key", "workspace", "endpoint", "model", "streamed")
 
@@ -45,9 +44,7 @@ class Activity(Fold):
     def __init__(self) -> None:
         self._rows: list[tuple[Any, ...]] = []
 
-    @on(
-        RequestSettled, *_WHO, "provider", "ending", "first_byte_ms", "duration_ms", "usage", "cost"
-    )
+    @on(RequestSettled, *_WHO, "provider", "ending", "first_byte_ms", "duration_ms", "usage", "cost")
     def settled(self, event: RequestSettled, stream: str, position: int) -> None:
         usage = event.usage
         self._rows.append(
@@ -63,7 +60,6 @@ class Activity(Fold):
                 event.provider,
                 event.ending,
                 "",
-                200,
                 event.first_byte_ms,
                 event.duration_ms,
                 usage.prompt_tokens,
@@ -74,17 +70,17 @@ class Activity(Fold):
             )
         )
 
-    @on(HoldReleased, *_WHO, "code", "status", "duration_ms")
+    @on(HoldReleased, *_WHO, "code", "duration_ms")
     def released(self, event: HoldReleased, stream: str, position: int) -> None:
-        self._fail(event, stream, position, "released", event.code, event.status, event.duration_ms)
+        self._fail(event, stream, position, "released", event.code, event.duration_ms)
 
     @on(HoldExpired, *_WHO)
     def expired(self, event: HoldExpired, stream: str, position: int) -> None:
-        self._fail(event, stream, position, "expired", "expired", 500, 0)
+        self._fail(event, stream, position, "expired", "expired", 0)
 
-    @on(RequestRefused, *_WHO, "code", "status")
+    @on(RequestRefused, *_WHO, "code")
     def refused(self, event: RequestRefused, stream: str, position: int) -> None:
-        self._fail(event, stream, position, "refused", event.code, event.status, 0)
+        self._fail(event, stream, position, "refused", event.code, 0)
 
     def _fail(
         self,
@@ -93,13 +89,10 @@ class Activity(Fold):
         position: int,
         ending: str,
         code: str,
-        status: int,
         duration_ms: int,
     ) -> None:
         who = (stream[8:], event.org, event.key, event.workspace, event.endpoint, clean(event.model))
-        self._rows.append(
-            (position, event.at, *who, "", ending, code, status, 0, duration_ms, 0, 0, 0, False, event.streamed)
-        )
+        self._rows.append((position, event.at, *who, "", ending, code, 0, duration_ms, 0, 0, 0, False, event.streamed))
 
     def flush(self, cursor: Cursor) -> None:
         if self._rows:
@@ -133,7 +126,7 @@ def activity_events(
     last_at, last_id = before or (end, 0)
     return cursor.execute(
         """
-        select a.id, a.at, a.request as request_id, a.endpoint, a.model, a.provider, a.ending, a.status, a.error_code,
+        select a.id, a.at, a.request as request_id, a.endpoint, a.model, a.provider, a.ending, a.error_code,
             a.first_byte_ms, a.duration_ms, a.prompt_tokens + a.completion_tokens as tokens, a.prompt_tokens,
             a.completion_tokens, a.cost, a.estimated, a.streamed, a.key as key_id, k.name as key_name,
             a.workspace as workspace_id

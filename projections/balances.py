@@ -78,8 +78,7 @@ def balance_of(connection: Connection, org: str) -> dict[str, int] | None:
     """`granted`, `spent`, `held`, `available` in nano-rupees; None for an org that is not known (yet)."""
     cursor = connection.cursor(row_factory=dict_row)
     return cursor.execute(
-        "select granted, spent, held, granted - spent - held as available"
-        " from view_balances.balances where org = %s",
+        "select granted, spent, held, granted - spent - held as available from view_balances.balances where org = %s",
         [org],
     ).fetchone()
 
@@ -87,8 +86,8 @@ def balance_of(connection: Connection, org: str) -> dict[str, int] | None:
 def balance_as_of(connection: Connection, org: str, *, at: int) -> dict[str, int]:
     """The same from all events up to and including the moment `at`, in microseconds: what a replay would give.
 
-    Whole days come from their sums; the rest of the last day, and what was then in flight, from the requests that
-    ended since. `connection` should be in a transaction of its own at REPEATABLE READ if history may just be growing.
+    Whole days come from their sums, the rest of the last day from the feed; what was then in flight from the log, for
+    the requests that ended soon after, took long, or are still open.
     """
     midnight = day_of(at) * DAY - IST_OFFSET
     row = _one(
@@ -101,17 +100,16 @@ def balance_as_of(connection: Connection, org: str, *, at: int) -> dict[str, int
             (
                 (select coalesce(sum(spent), 0) from view_balances.spent_days
                     where org = %(org)s and day < %(day)s)
-                + (select coalesce(sum(cost), 0) from view_requests.requests_ended
-                    where org = %(org)s and ended_at between %(midnight)s and %(at)s)
+                + (select coalesce(sum(cost), 0) from view_activity.activity
+                    where org = %(org)s and at between %(midnight)s and %(at)s)
             )::bigint as spent,
             (select coalesce(sum((convert_from(state, 'utf8')::json ->> 'amount')::bigint), 0) from events
                 where originator_id in (
                     select 'request:' || request from view_requests.requests_open
                         where org = %(org)s and held_at <= %(at)s
                     union all
-                    select 'request:' || request from view_requests.requests_ended
-                        where org = %(org)s and held_at <= %(at)s
-                        and ended_at > %(at)s and ended_at <= %(at)s + 600000000
+                    select 'request:' || request from view_activity.activity
+                        where org = %(org)s and at > %(at)s and at <= %(at)s + 600000000
                     union all
                     select 'request:' || request from view_requests.requests_ended
                         where org = %(org)s and held_at <= %(at)s

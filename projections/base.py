@@ -83,8 +83,7 @@ class Projection:
 def find_all() -> dict[str, Projection]:
     """Every projection of this folder by name."""
     modules = (
-        importlib.import_module(module.name)
-        for module in pkgutil.iter_modules(projections.__path__, "projections.")
+        importlib.import_module(module.name) for module in pkgutil.iter_modules(projections.__path__, "projections.")
     )
     found = [cast(Projection, module.PROJECTION) for module in modules if hasattr(module, "PROJECTION")]
     return {projection.name: projection for projection in found}
@@ -132,7 +131,7 @@ def number_array(values: Sequence[int]) -> str:
 
 
 def clean(text: str) -> str:
-    """Text that callers sent, made fit for a column and its index: no NUL, which PostgreSQL cannot hold, and not long."""
+    """Text that callers sent, made fit for a column and its index: without NUL, which PostgreSQL refuses; not long."""
     return text[:TEXT_LENGTH_MAX].replace("\0", "")
 
 

@@ -42,7 +42,7 @@ create table budget_holds (
     request text collate "C" primary key,
     key text collate "C" not null,
     workspace text collate "C" not null,
-    month bigint not null
+    day bigint not null
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
 """
 
@@ -50,29 +50,33 @@ _BUDGETS = Sums("budgets", keys={"scope": "text", "month": "bigint"}, sums=("use
 _DAILY_CALLS = Sums("daily_calls", keys={"scope": "text", "day": "bigint"}, sums=("calls",))
 
 
+# Who holds and since which day: the key, the workspace, the day. What those did together: calls, used, held.
+_Place = tuple[str, str, int]
+_Sums = list[int]
+
+
 class Budgets(Fold):
     def __init__(self) -> None:
-        self._budgets: defaultdict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
-        self._calls: defaultdict[tuple[str, int], list[int]] = defaultdict(lambda: [0])
-        self._opened: dict[str, tuple[str, str, int]] = {}
-        self._ended_of_before: set[str] = set()
-        self._changes_of_before: list[tuple[str, int, int]] = []
+        self._sums: defaultdict[_Place, _Sums] = defaultdict(lambda: [0, 0, 0])
+        self._opened: dict[str, tuple[_Place, _Sums]] = {}
+        self._of_before: list[tuple[str, int, int]] = []
+        self._ended_of_before: list[str] = []
 
     @on(CreditHeld, "key", "workspace", "amount")
     def held(self, event: CreditHeld, stream: str, position: int) -> None:
-        day = day_of(event.at)
-        hold = self._opened[stream[8:]] = event.key, event.workspace, month_of_day(day)
-        self._calls[event.key, day][0] += 1
-        self._calls[event.workspace, day][0] += 1
-        self._change(hold, 0, event.amount)
+        place = event.key, event.workspace, day_of(event.at)
+        sums = self._sums[place]
+        sums[0] += 1
+        sums[2] += event.amount
+        self._opened[stream[8:]] = place, sums
 
     @on(HoldExtended, "amount")
     def extended(self, event: HoldExtended, stream: str, position: int) -> None:
-        hold = self._opened.get(stream[8:])
-        if hold is None:
-            self._changes_of_before.append((stream[8:], 0, event.amount))
+        request = stream[8:]
+        if request in self._opened:
+            self._opened[request][1][2] += event.amount
         else:
-            self._change(hold, 0, event.amount)
+            self._of_before.append((request, 0, event.amount))
 
     @on(RequestSettled, "held", "cost")
     def settled(self, event: RequestSettled, stream: str, position: int) -> None:
@@ -84,49 +88,53 @@ class Budgets(Fold):
         self._end(stream[8:], 0, event.held)
 
     def _end(self, request: str, cost: int, held: int) -> None:
-        hold = self._opened.pop(request, None)
-        if hold is None:
-            self._ended_of_before.add(request)
-            self._changes_of_before.append((request, cost, -held))
+        opened = self._opened.pop(request, None)
+        if opened is None:
+            self._of_before.append((request, cost, -held))
+            self._ended_of_before.append(request)
         else:
-            self._change(hold, cost, -held)
-
-    def _change(self, hold: tuple[str, str, int], used: int, held: int) -> None:
-        key, workspace, month = hold
-        for scope in (key, workspace):
-            budget = self._budgets[scope, month]
-            budget[0] += used
-            budget[1] += held
+            sums = opened[1]
+            sums[1] += cost
+            sums[2] -= held
 
     def flush(self, cursor: Cursor) -> None:
-        if self._changes_of_before:
+        self._resolve(cursor)
+        if self._opened:
+            keys, workspaces, days = zip(*(place for place, _ in self._opened.values()), strict=True)
             cursor.execute(
-                "select request, key, workspace, month from budget_holds where request = any(%s::text[])",
-                [text_array([*{change[0] for change in self._changes_of_before}])],
+                "insert into budget_holds (request, key, workspace, day)"
+                " select * from unnest(%s::text[], %s::text[], %s::text[], %s::bigint[])",
+                [text_array([*self._opened]), text_array(keys), text_array(workspaces), number_array(days)],
             )
-            holds = {request: (key, workspace, month) for request, key, workspace, month in cursor}
-            for request, used, held in self._changes_of_before:
-                if request in holds:
-                    self._change(holds[request], used, held)
+        budgets: defaultdict[tuple[str, int], _Sums] = defaultdict(lambda: [0, 0])
+        daily_calls: defaultdict[tuple[str, int], _Sums] = defaultdict(lambda: [0])
+        for (key, workspace, day), (calls, used, held) in self._sums.items():
+            for scope in (key, workspace):
+                budget = budgets[scope, month_of_day(day)]
+                budget[0] += used
+                budget[1] += held
+                if calls:
+                    daily_calls[scope, day][0] += calls
+        _BUDGETS.add(cursor, budgets)
+        _DAILY_CALLS.add(cursor, daily_calls)
+
+    def _resolve(self, cursor: Cursor) -> None:
+        """Brings in what happened to holds that an earlier batch has seen."""
+        if self._of_before:
+            cursor.execute(
+                "select request, key, workspace, day from budget_holds where request = any(%s::text[])",
+                [text_array([request for request, _, _ in self._of_before])],
+            )
+            places = {request: (key, workspace, day) for request, key, workspace, day in cursor}
+            for request, used, held in self._of_before:
+                if request in places:
+                    sums = self._sums[places[request]]
+                    sums[1] += used
+                    sums[2] += held
         if self._ended_of_before:
             cursor.execute(
-                "delete from budget_holds where request = any(%s::text[])",
-                [text_array([*self._ended_of_before])],
+                "delete from budget_holds where request = any(%s::text[])", [text_array(self._ended_of_before)]
             )
-        if self._opened:
-            keys, workspaces, months = zip(*self._opened.values(), strict=True)
-            cursor.execute(
-                "insert into budget_holds (request, key, workspace, month)"
-                " select * from unnest(%s::text[], %s::text[], %s::text[], %s::bigint[])",
-                [
-                    text_array([*self._opened]),
-                    text_array(keys),
-                    text_array(workspaces),
-                    number_array(months),
-                ],
-            )
-        _BUDGETS.add(cursor, self._budgets)
-        _DAILY_CALLS.add(cursor, self._calls)
 
 
 PROJECTION = Projection("budgets", 1, TABLES, Budgets, weight=5)

@@ -120,17 +120,15 @@ class Keys(Fold):
         for statement, values in self._changes:
             cursor.execute(statement, values)
         if self._last_used:
-            cursor.execute(
-                _LAST_USED, [text_array([*self._last_used]), number_array([*self._last_used.values()])]
-            )
+            cursor.execute(_LAST_USED, [text_array([*self._last_used]), number_array([*self._last_used.values()])])
 
 
 PROJECTION = Projection("keys", 1, TABLES, Keys)
 
 _ROW = """
-select k.key as id, k.name, k.prefix, k.scope, k.workspace as workspace_id, k.rpm_limit, k.daily_limit, k.monthly_budget,
-    coalesce(b.used, 0)::bigint as spent_month, coalesce(b.held, 0)::bigint as held, k.models, k.expires_at,
-    k.last_used_at, k.created_at, k.disabled_at, k.revoked_at
+select k.key as id, k.name, k.prefix, k.scope, k.workspace as workspace_id, k.rpm_limit, k.daily_limit,
+    k.monthly_budget, coalesce(b.used, 0)::bigint as spent_month, coalesce(b.held, 0)::bigint as held, k.models,
+    k.expires_at, k.last_used_at, k.created_at, k.disabled_at, k.revoked_at
 from view_keys.keys k left join view_budgets.budgets b on b.scope = k.key and b.month = %(month)s
 where k.org = %(org)s
 """
@@ -141,9 +139,7 @@ def keys_of(connection: Connection, org: str, *, now: int) -> list[dict[str, Any
     `monthly_budget`, `spent_month`, `held` (nano-rupees of the month of `now`), `models`, and the moments
     `expires_at`, `last_used_at`, `created_at`, `disabled_at`, `revoked_at` in microseconds or None."""
     cursor = connection.cursor(row_factory=dict_row)
-    return cursor.execute(
-        _ROW + " order by k.created_at, k.key", {"org": org, "month": ist_month(now)}
-    ).fetchall()
+    return cursor.execute(_ROW + " order by k.created_at, k.key", {"org": org, "month": ist_month(now)}).fetchall()
 
 
 def key_row(connection: Connection, org: str, key: str, *, now: int) -> dict[str, Any] | None:

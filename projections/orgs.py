@@ -84,9 +84,7 @@ PROJECTION = Projection("orgs", 1, TABLES, Orgs)
 def org_row(connection: Connection, org: str) -> dict[str, Any] | None:
     """`id`, `name`, `created_at` in microseconds; None if there is no such org (yet)."""
     cursor = connection.cursor(row_factory=dict_row)
-    return cursor.execute(
-        "select org as id, name, created_at from view_orgs.orgs where org = %s", [org]
-    ).fetchone()
+    return cursor.execute("select org as id, name, created_at from view_orgs.orgs where org = %s", [org]).fetchone()
 
 
 def workspaces_of(connection: Connection, org: str, *, now: int) -> list[dict[str, Any]]:

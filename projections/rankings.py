@@ -23,9 +23,7 @@ create table rankings (
 ) with (fillfactor = 70);
 """
 
-_RANKINGS = Sums(
-    "rankings", keys={"day": "bigint", "model": "text", "org": "text"}, sums=("requests", "tokens")
-)
+_RANKINGS = Sums("rankings", keys={"day": "bigint", "model": "text", "org": "text"}, sums=("requests", "tokens"))
 
 
 class Rankings(Fold):

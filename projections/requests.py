@@ -1,4 +1,4 @@
-"""Where each request stands: on hold, settled, released, expired or refused. Its full story is its own stream in the log."""
+"""Where each request stands: held, settled, released, expired or refused. The full story is its stream in the log."""
 
 from typing import Any
 
@@ -38,10 +38,9 @@ create table requests_ended (
     last_position bigint not null
 );
 """
-# Ten minutes: longer requests are few, and found by an index of their own when what was in flight at a moment is asked.
+# The balance at a moment needs what was in flight then: requests longer than ten minutes are few, and found by this.
 INDEXES = """
 alter table requests_ended add primary key (request);
-create index requests_ended_by_org on requests_ended (org, ended_at);
 create index requests_ended_late on requests_ended (org, ended_at) where ended_at - held_at > 600000000;
 create index requests_open_by_org on requests_open (org);
 """
@@ -112,8 +111,7 @@ class Requests(Fold):
             )
         if self._ended_of_before:
             cursor.execute(
-                "delete from requests_open where request = any(%s::text[])"
-                " returning request, held_at, first_position",
+                "delete from requests_open where request = any(%s::text[]) returning request, held_at, first_position",
                 [text_array([ended[0] for ended in self._ended_of_before])],
             )
             opened = {request: (held_at, first) for request, held_at, first in cursor}

@@ -3,14 +3,13 @@
 The same fold serves live batches and rebuilds. A projection that fails stops where it is, loudly; it never skips.
 """
 
-import contextlib
+import concurrent.futures
 import gc
 import logging
 import multiprocessing
-import multiprocessing.pool
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,6 +24,8 @@ from projections.base import Connection, Cursor, Fold, Projection, find_all
 READ_MAX = 20_000
 FLUSH_EVERY = 100_000
 IDLE_SECONDS = 0.05
+SWAP_WITHIN = 2_000
+FRESH, OLD = "__fresh", "__old"
 # Processes stamp events with clocks of their own before the log puts them in order: an event may stand behind others
 # that say they happened later. Reading for a past moment goes on until the log is this much past it.
 SKEW_MAX = 900 * SECOND
@@ -97,19 +98,14 @@ def _part(event: type[Event], fields: set[str]) -> type[msgspec.Struct]:
     known = {field.name: field for field in msgspec.structs.fields(event)}
     if fields == known.keys():
         return event
-    return msgspec.defstruct(
-        event.__name__,
-        [
-            (
-                name,
-                known[name].type,
-                msgspec.field(default=known[name].default, default_factory=known[name].default_factory),
-            )
-            for name in sorted(fields)
-        ],
-        kw_only=True,
-        gc=False,
-    )
+    specifications = [(name, known[name].type, _default_of(known[name])) for name in sorted(fields)]
+    return msgspec.defstruct(event.__name__, specifications, kw_only=True, gc=False)
+
+
+def _default_of(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return msgspec.field(default_factory=field.default_factory)
+    return msgspec.field(default=field.default)
 
 
 def head_of(cursor: Cursor) -> int:
@@ -144,10 +140,10 @@ class Copy:
         return projection.schema + self.suffix
 
     def create(self, cursor: Cursor, *, indexes: bool, versions: Mapping[str, int] | None = None) -> None:
-        """Empty tables at position 0, in place of any there were."""
+        """Empty tables at position 0, in place of any there were. `indexes`: at once, not after filling."""
+        self.drop(cursor)
         for projection in self.projections:
             schema = sql.Identifier(self.schema_of(projection))
-            cursor.execute(sql.SQL("drop schema if exists {} cascade").format(schema))
             cursor.execute(sql.SQL("create schema {}").format(schema))
             version = projection.version if versions is None else versions[projection.name]
             cursor.execute(
@@ -162,11 +158,41 @@ class Copy:
                 cursor.execute(projection.indexes)
 
     def index(self, cursor: Cursor) -> None:
-        """Makes the indexes that were left out while filling."""
+        """Makes the indexes that were left out while filling, and lets the planner know the tables."""
         for projection in self.projections:
+            self.use(cursor, [projection])
             if projection.indexes:
-                self.use(cursor, [projection])
                 cursor.execute(projection.indexes)
+            for table in self.tables_of(cursor, projection):
+                cursor.execute(sql.SQL("analyze {}").format(sql.Identifier(table)))
+
+    def drop(self, cursor: Cursor) -> None:
+        for projection in self.projections:
+            schema = sql.Identifier(self.schema_of(projection))
+            cursor.execute(sql.SQL("drop schema if exists {} cascade").format(schema))
+
+    def replace(self, cursor: Cursor, live: "Copy") -> None:
+        """Takes the place of `live`, which becomes the `OLD` copy: names change, no row moves."""
+        old = Copy(self.projections, suffix=OLD)
+        old.drop(cursor)
+        for projection in self.projections:
+            for was, now in ((live, old), (self, live)):
+                cursor.execute("select 1 from pg_namespace where nspname = %s", [was.schema_of(projection)])
+                if cursor.fetchone():
+                    cursor.execute(
+                        sql.SQL("alter schema {} rename to {}").format(
+                            sql.Identifier(was.schema_of(projection)),
+                            sql.Identifier(now.schema_of(projection)),
+                        )
+                    )
+
+    def tables_of(self, cursor: Cursor, projection: Projection) -> list[str]:
+        cursor.execute(
+            "select relname from pg_class where relnamespace = %s::regnamespace and relkind = 'r'"
+            " and relname <> 'position' order by relname",
+            [self.schema_of(projection)],
+        )
+        return [name for (name,) in cursor]
 
     def use(self, cursor: Cursor, projections: Sequence[Projection] | None = None) -> None:
         """Lets the session, or the transaction it is in, find the tables by their bare names."""
@@ -237,9 +263,7 @@ class Runner:
     def __init__(self, url: str, projections: Sequence[Projection] | None = None) -> None:
         """`projections` are all that this folder has, unless a test brings its own."""
         self.url = url
-        self.projections = {
-            projection.name: projection for projection in projections or find_all().values()
-        }
+        self.projections = {projection.name: projection for projection in projections or find_all().values()}
         self.stopped: dict[str, str] = {}
         self._failed_at: dict[str, int] = {}
         self._rebuilding: set[str] = set()
@@ -346,9 +370,7 @@ class Runner:
             group = [self.projections[name] for name, at in behind.items() if at == lowest]
             until = min([head, *(at for at in behind.values() if at > lowest)])
             batch = Batch(group)
-            rows, reached = read_log(
-                cursor, after=lowest, until=until, names=[*_decoders(tuple(group))]
-            )
+            rows, reached = read_log(cursor, after=lowest, until=until, names=[*_decoders(tuple(group))])
             batch.add(rows)
             batch.flush(cursor)
             copy.move(cursor, group, reached)
@@ -378,32 +400,130 @@ class Runner:
 
     # Rebuild
 
-    def rebuild(self, names: Sequence[str] = (), *, processes: int = 1, progress: Progress | None = None) -> None:
+    def rebuild(
+        self, names: Sequence[str] = (), *, processes: int | None = None, progress: Progress | None = None
+    ) -> None:
         """Builds these projections (all, if none are named) anew from the whole log, and swaps them in.
 
-        Readers and the live runner use the old tables until the swap, and never find none. `processes` share
-        the work. `progress` is told events done and events in all. Raises KeyError for an unknown name.
+        Readers and the live runner use the old tables until the swap, and never find none. Two processes share the
+        work of a long log, unless `processes` says how many. `progress` is told positions passed and positions in
+        all, now and then. Raises KeyError for an unknown name.
         """
         chosen = [self.projections[name] for name in names or self.projections]
-        groups = _share_out(chosen, processes)
-        report = _Shares(len(groups), progress)
-        if len(groups) == 1:
-            _rebuild_group(self.url, groups[0], report.of(0))
-            return
-        context = multiprocessing.get_context("spawn")
-        counters = [context.Value("q", 0) for _ in groups]
-        totals = context.Value("q", 0)
-        workers = [
-            context.Process(
-                target=_rebuild_in_process,
-                args=(self.url, [item.name for item in group], counter, totals),
-                daemon=True,
-            )
-            for group, counter in zip(groups[1:], counters[1:], strict=True)
-        ]
-        for worker in workers:
-            worker.start()
-        raise NotImplementedError
+        with psycopg.connect(self.url, autocommit=True) as connection, connection.cursor() as cursor:
+            head = head_of(cursor)
+            if processes is None:
+                processes = 1 if head < 2 * FLUSH_EVERY else 2
+            groups = _share_out(chosen, processes)
+            fresh = Copy(chosen, suffix=FRESH)
+            with _workers(len(groups)) as executor:
+                tasks = [executor.submit(_rebuild, self.url, group) for group in groups]
+                while concurrent.futures.wait(tasks, timeout=0.2).not_done:
+                    if progress is not None:
+                        progress(_progress_of(fresh, cursor, head), head)
+            for task in tasks:
+                task.result()
+            if progress is not None:
+                progress(head, head)
 
-    def replay(self, name: str, *, as_of: int) -> dict[str, list[dict[str, Any]]]:
-        raise NotImplementedError
+    def replay(
+        self, name: str, *, as_of: int | None = None, rows_max: int | None = None, progress: Progress | None = None
+    ) -> dict[str, list[dict[str, Any]]]:
+        """The tables of a projection as they would be from the events with `at` <= `as_of` (microseconds) alone.
+
+        Which events those are does not depend on where they stand in the log: all of it is read, up to the first
+        stretch of `READ_MAX` events that are all more than `SKEW_MAX` past the moment. Rows come by table, in the
+        order of their columns, at most `rows_max` of each. Nothing of it stays in the database.
+        """
+        projection = self.projections[name]
+        with psycopg.connect(self.url) as connection, connection.cursor(row_factory=dict_row) as rows:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            cursor = connection.cursor()
+            copy = Copy([projection], suffix=f"__replay_{connection.info.backend_pid}")
+            copy.create(cursor, indexes=False)
+            head = head_of(cursor)
+            copy.fill(
+                cursor,
+                until=head,
+                as_of=as_of,
+                progress=lambda position: progress(position, head) if progress else None,
+            )
+            tables = {
+                table: rows.execute(
+                    sql.SQL("select * from {} t order by t limit {}").format(
+                        sql.Identifier(copy.schema_of(projection), table), sql.Literal(rows_max)
+                    )
+                ).fetchall()
+                for table in copy.tables_of(cursor, projection)
+            }
+            connection.rollback()
+        return tables
+
+
+def wait_for(connection: Connection, name: str, position: int, *, timeout_seconds: float) -> bool:
+    """Waits until a projection has taken everything up to `position`; False if it has not in time.
+
+    For a reader that must see what it has just written. `connection` is in autocommit.
+    """
+    query = sql.SQL("select at >= {} from {}.position").format(position, sql.Identifier(f"view_{name}"))
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        row = connection.execute(query).fetchone()
+        if row is not None and row[0]:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.01)
+
+
+def _share_out(projections: Sequence[Projection], processes: int) -> list[list[Projection]]:
+    """Groups of about equal weight, the heaviest projections placed first."""
+    groups: list[list[Projection]] = [[] for _ in range(min(processes, len(projections)))]
+    for projection in sorted(projections, key=lambda item: -item.weight):
+        min(groups, key=lambda group: sum(item.weight for item in group)).append(projection)
+    return groups
+
+
+def _workers(count: int) -> concurrent.futures.Executor:
+    if count == 1:
+        return concurrent.futures.ThreadPoolExecutor(1)
+    return concurrent.futures.ProcessPoolExecutor(
+        count,
+        mp_context=multiprocessing.get_context("spawn"),
+        # Folds make millions of small objects and no cycles: looking for some would cost a fifth of the time.
+        initializer=gc.disable,
+    )
+
+
+def _rebuild(url: str, projections: Sequence[Projection]) -> None:
+    """One worker's share of a rebuild. A second rebuild of the same projection waits for the first."""
+    fresh = Copy(projections, suffix=FRESH)
+    with psycopg.connect(url) as connection, connection.cursor() as cursor:
+        for name in sorted(projection.name for projection in projections):
+            cursor.execute("select pg_advisory_lock(%s, hashtext(%s))", [_REBUILD_LOCK, name])
+        cursor.execute("set synchronous_commit to off")
+        cursor.execute("set maintenance_work_mem to '256MB'")
+        fresh.create(cursor, indexes=False)
+        connection.commit()
+        position, head = 0, head_of(cursor)
+        fresh.fill(cursor, until=head, flushed=connection.commit)
+        fresh.index(cursor)
+        connection.commit()
+        while head - position > SWAP_WITHIN:
+            position, head = head, head_of(cursor)
+            fresh.fill(cursor, after=position, until=head, flushed=connection.commit)
+        cursor.execute("select pg_advisory_xact_lock(%s)", [_STEP_LOCK])
+        fresh.fill(cursor, after=head, until=head_of(cursor))
+        fresh.replace(cursor, Copy(projections))
+        connection.commit()
+        Copy(projections, suffix=OLD).drop(cursor)
+        connection.commit()
+
+
+def _progress_of(fresh: Copy, cursor: Cursor, head: int) -> int:
+    """The mean of the positions of the copies being filled."""
+    try:
+        positions = fresh.positions(cursor)
+    except psycopg.errors.UndefinedTable:  # not yet made, or swapped already
+        return 0
+    return min(head, sum(at for _, at in positions.values()) // len(positions))

@@ -49,16 +49,12 @@ _WHO = ("org", "key", "workspace", "model")
 
 class Usage(Fold):
     def __init__(self) -> None:
-        self._rows: defaultdict[tuple[str, int, str, str, str, str], list[int]] = defaultdict(
-            lambda: [0, 0, 0, 0, 0]
-        )
+        self._rows: defaultdict[tuple[str, int, str, str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
 
     @on(RequestSettled, *_WHO, "provider", "usage", "cost")
     def settled(self, event: RequestSettled, stream: str, position: int) -> None:
         usage = event.usage
-        row = self._rows[
-            event.org, day_of(event.at), event.key, event.model, event.provider, event.workspace
-        ]
+        row = self._rows[event.org, day_of(event.at), event.key, event.model, event.provider, event.workspace]
         row[0] += 1
         row[2] += usage.prompt_tokens
         row[3] += usage.completion_tokens
@@ -153,9 +149,7 @@ def activity_summary(
     return {
         "totals": cursor.execute(f"select {_SUMS} {_SELECTED}", chosen).fetchone(),
         "days": cursor.execute(f"select day, {by} day order by day", chosen).fetchall(),
-        "top_models": cursor.execute(
-            f"select model, {by} model {top}, model limit %(top)s", chosen
-        ).fetchall(),
+        "top_models": cursor.execute(f"select model, {by} model {top}, model limit %(top)s", chosen).fetchall(),
         "top_keys": cursor.execute(
             "select t.*, k.name from (select key as id,"
             f" {by} key {top}, key limit %(top)s) t left join view_keys.keys k on k.key = t.id {top}, t.id",

@@ -69,7 +69,9 @@ def new_database(postgres: str) -> Iterator[Callable[..., str]]:
             name = f"test_{os.getpid()}_{next(numbers)}"
             source = conninfo.conninfo_to_dict(template)["dbname"] if template else "template0"
             connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(str(source)))
+                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                    sql.Identifier(name), sql.Identifier(str(source))
+                )
             )
             made.append(sql.Identifier(name))
             return in_database(postgres, name)

@@ -28,15 +28,11 @@ def given_org(store: Store, org: str = "org_a", *, inr: int = 100, at: int = NOO
     """An org with a default workspace called `ws_<org>` and credit."""
     create_org(store, org=org, workspace=f"ws_{org}", name=org.title(), sealed_email="", at=at, by="test")
     if inr:
-        grant_credit(
-            store, org=org, grant=f"grant_{org}", amount=rupees(inr), reason="test", at=at, by="test"
-        )
+        grant_credit(store, org=org, grant=f"grant_{org}", amount=rupees(inr), reason="test", at=at, by="test")
     return org
 
 
-def given_key(
-    store: Store, org: str, *, key: str = "", terms: KeyTerms | None = None, at: int = NOON
-) -> Minted:
+def given_key(store: Store, org: str, *, key: str = "", terms: KeyTerms | None = None, at: int = NOON) -> Minted:
     """A key of the org, by default of full scope without limits."""
     secret = make_secret(os.urandom(24))
     key = key or f"key_{secret[3:11]}"

@@ -206,7 +206,7 @@ async def start(host: str = "127.0.0.1", port: int = 0) -> wire.Server:
 
 
 def main(*, host: str = "127.0.0.1", port: int = 0, announce: str | None = None) -> None:
-    """Serve until SIGTERM or SIGINT. Once listening, write `{"port": N}` to the file `announce`."""
+    """Serve until SIGTERM or SIGINT. Once listening, write the base URL and a newline to the file `announce`."""
     _raise_open_files_limit()
     with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
         runner.run(_serve(host=host, port=port, announce=announce))
@@ -226,15 +226,15 @@ async def _serve(*, host: str, port: int, announce: str | None) -> None:
         asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)
     server = await start(host, port)
     if announce is not None:
-        _announce(Path(announce), server.port)
+        _announce(Path(announce), f"http://{host}:{server.port}\n")
     await asked_to_stop.wait()
     await server.close()
 
 
-def _announce(path: Path, port: int) -> None:
-    """Write the port in one step, so that a reader sees all of it or nothing."""
+def _announce(path: Path, url: str) -> None:
+    """Write the URL in one step, so that a reader sees all of it or nothing."""
     unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(msgspec.json.encode({"port": port}))
+    unfinished.write_text(url)
     unfinished.replace(path)
 
 

@@ -1,4 +1,4 @@
-"""An org as its facts make it, with all it has configured: one whole, so that rules across its keys and workspaces hold."""
+"""An org with all it has configured, as its facts make it: one whole, so that rules across keys and workspaces hold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -84,7 +84,7 @@ def clean_name(name: str) -> str:
 
 
 def check_limit(amount: int | None, *, param: str, least: int = 0) -> int | None:
-    """The limit as given, None for no limit. Raises Invalid if it is below `least` or beyond what the ledger can hold."""
+    """The limit as given, None for no limit. Raises Invalid if it is below `least` or beyond what a bigint holds."""
     if amount is not None and not least <= amount < 2**62:
         raise Invalid("invalid_request", f"{param} must be at least {least}, or null for no limit.", param=param)
     return amount

@@ -10,7 +10,9 @@ from domain.catalog.model import Model, Provider, Route
 
 
 class Catalog(msgspec.Struct, frozen=True, kw_only=True):
-    """`models` and each model's `routes` stand in catalog order. `digest` differs when anything in it differs."""
+    """`models` and each model's `routes` stand in catalog order. `digest` differs when anything in it
+    differs.
+    """
 
     providers: Mapping[str, Provider]
     models: Mapping[str, Model]

@@ -1,4 +1,5 @@
-"""What the log knows of the catalog. Files say what is offered; these say since when, so that old money replays.
+"""What the log knows of the catalog. Files say what is offered; these say since when, so that old money
+replays.
 
 Models and routes are facts of the stream `catalog`; each price has its own, `price:<provider>/<model>`.
 """
@@ -29,7 +30,9 @@ class ModelWithdrawn(Event, frozen=True, kw_only=True):
 
 @fact("catalog.route_listed.v1")
 class RouteListed(Event, frozen=True, kw_only=True):
-    """A provider serves a model from now on, or serves it differently: another address, residency, name or limit."""
+    """A provider serves a model from now on, or serves it differently: another address, residency, name or
+    limit.
+    """
 
     provider: str
     model: str
@@ -48,7 +51,9 @@ class RouteWithdrawn(Event, frozen=True, kw_only=True):
 
 @fact("catalog.price_changed.v1")
 class PriceChanged(Event, frozen=True, kw_only=True):
-    """What a route costs from now on; None where it has no price any more and serves only callers' own keys."""
+    """What a route costs from now on; None where it has no price any more and serves only callers' own
+    keys.
+    """
 
     provider: str
     model: str
@@ -97,7 +102,9 @@ def stream_of(event: CatalogEvent) -> str:
 
 
 def differences(record: CatalogRecord, catalog: Catalog, *, at: int, by: str) -> list[CatalogEvent]:
-    """The events that take what is recorded to what the files say now; none where they agree. `at` in microseconds."""
+    """The events that take what is recorded to what the files say now; none where they agree. `at` in
+    microseconds.
+    """
     events: list[CatalogEvent] = []
     for model in catalog.models.values():
         if record.models.get(model.id) != model:

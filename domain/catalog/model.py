@@ -17,8 +17,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """Whom we call, and what is peculiar about it.
 
     `residency` is an ISO 3166 country, empty where unknown, which counts as abroad. `auth` is `bearer`,
-    `header:<name>` or `none`; `key_env` names the variable that holds the platform's key, empty where the platform
-    has none. `output_limit_field` is the request field that caps output there.
+    `header:<name>` or `none`; `key_env` names the variable that holds the platform's key, empty where the
+    platform has none. `output_limit_field` is the request field that caps output there.
     """
 
     id: str
@@ -37,7 +37,9 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller names. `created` is when it was listed, in Unix seconds; token limits are the widest of any route."""
+    """What a caller names. `created` is when it was listed, in Unix seconds; token limits are the widest of
+    any route.
+    """
 
     id: str
     name: str
@@ -54,8 +56,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One model at one provider, under the provider's own name for it.
 
-    `rates` is None where we have no price: such a route serves only a caller's own key. `priced_to_tokens` is the
-    longest input that the rates hold for, 0 for any. `refuses` are request fields that the provider rejects.
+    `rates` is None where we have no price: such a route serves only a caller's own key. `priced_to_tokens`
+    is the longest input that the rates hold for, 0 for any. `refuses` are request fields that the provider
+    rejects.
     """
 
     provider: str

@@ -1,7 +1,7 @@
 """The one rate engine: quote, hold and settle ask the same functions, so they cannot disagree.
 
-A rate is whole nano-rupees per token, so nothing here rounds. A price is a version: its id goes into every hold and
-settlement, and whoever has it can recompute the figure.
+A rate is whole nano-rupees per token, so nothing here rounds. A price is a version: its id goes into every
+hold and settlement, and whoever has it can recompute the figure.
 """
 
 import hashlib
@@ -17,7 +17,9 @@ Part = Literal["input", "cached_input", "cache_write", "output", "request"]
 
 
 class Fx(msgspec.Struct, frozen=True, kw_only=True):
-    """How dollar prices become rupees: the rate, the day it is of, and the margin on top (0.05 is five per cent)."""
+    """How dollar prices become rupees: the rate, the day it is of, and the margin on top (0.05 is five per
+    cent).
+    """
 
     inr_per_usd: Decimal
     on: date
@@ -113,7 +115,8 @@ def ceiling(rates: Rates, *, input_tokens: int, output_tokens: int) -> int:
 
 
 def output_tokens_within(rates: Rates, *, nanos: int, input_tokens: int) -> int:
-    """How many output tokens the money allows after that much input, rounded down; 0 also if not even the input fits.
+    """How many output tokens the money allows after that much input, rounded down; 0 also if not even the
+    input fits.
 
     Where output is free the answer is `TOKENS_MAX`.
     """
@@ -129,6 +132,6 @@ def blended(rates: Rates) -> int:
 
 
 def leaps(old: Rates, new: Rates) -> bool:
-    """Whether input or output moved tenfold or more, either way: more often a slip of the pen than a price."""
+    """Whether input or output moved tenfold or more, either way: more often a slip than a price."""
     pairs = ((old.input, new.input), (old.output, new.output))
     return any(max(pair) >= 10 * min(pair) for pair in pairs if max(pair))

@@ -1,7 +1,7 @@
 """What a call used, in classes that never overlap, whatever shape the provider reports it in.
 
-Overlapping figures are how gateways bill a token twice; a report that contradicts itself is therefore refused here,
-and the caller counts instead. Unknown is not zero, and counted is not measured.
+Overlapping figures are how gateways bill a token twice; a report that contradicts itself is therefore
+refused here, and the caller counts instead. Unknown is not zero, and counted is not measured.
 """
 
 from collections.abc import Mapping
@@ -20,9 +20,9 @@ _Tokens = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
 class UsageSemantics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one provider means its figures.
 
-    `cached`: are cache reads and writes inside `prompt_tokens`? `reasoning`: are they inside `completion_tokens`?
-    `stream`: does usage come in a stream when asked for by `stream_options` ("last_chunk"), without being asked
-    ("unasked"; the field must not be sent), or not at all ("none")?
+    `cached`: are cache reads and writes inside `prompt_tokens`? `reasoning`: are they inside
+    `completion_tokens`? `stream`: does usage come in a stream when asked for by `stream_options`
+    ("last_chunk"), without being asked ("unasked"; the field must not be sent), or not at all ("none")?
     """
 
     cached: Placement = "inside"
@@ -31,10 +31,12 @@ class UsageSemantics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Tokens of one call. `input`, `cached_input`, `cache_write` and `output` are disjoint and are what is priced.
+    """Tokens of one call. `input`, `cached_input`, `cache_write` and `output` are disjoint and are what is
+    priced.
 
-    `reasoning` is the part of `output` that the provider calls so, None where it does not say. `unknown` is what the
-    provider's own total has beyond these classes (negative: falls short of them); it is recorded, never priced.
+    `reasoning` is the part of `output` that the provider calls so, None where it does not say. `unknown` is
+    what the provider's own total has beyond these classes (negative: falls short of them); it is recorded,
+    never priced.
     """
 
     input: int = 0
@@ -95,9 +97,9 @@ _DECLARED_FIRST: dict[Placement, tuple[Placement, Placement]] = {
 def read_usage(raw: Mapping[str, Any], semantics: UsageSemantics) -> Usage | None:
     """The provider's usage object as disjoint classes; None if it has no prompt figure or cannot be true.
 
-    The declared semantics decide where cached and reasoning tokens belong, except where only the opposite reading
-    adds up to the provider's own total: the total is what it will bill. A figure that is not a whole number from 0
-    to `TOKENS_MAX` spoils the whole report.
+    The declared semantics decide where cached and reasoning tokens belong, except where only the opposite
+    reading adds up to the provider's own total: the total is what it will bill. A figure that is not a
+    whole number from 0 to `TOKENS_MAX` spoils the whole report.
     """
     try:
         report = msgspec.convert(raw, _Report)

@@ -1,4 +1,6 @@
-"""How much credit a call must hold before anyone is called, so that no balance, however small, is ever overshot."""
+"""How much credit a call must hold before anyone is called, so that no balance, however small, is ever
+overshot.
+"""
 
 from collections.abc import Sequence
 
@@ -17,8 +19,9 @@ _TOKENS_PER_IMAGE_MAX = 4096
 
 
 class Sizing(msgspec.Struct, frozen=True, kw_only=True):
-    """`amount_nanos` is what to hold now. `output_tokens_max` is where each choice must stop; when `cut`, the money
-    set it, and it has to go upstream as the output limit."""
+    """`amount_nanos` is what to hold now. `output_tokens_max` is where each choice must stop; when `cut`,
+    the money set it, and it has to go upstream as the output limit.
+    """
 
     amount_nanos: int
     output_tokens_max: int
@@ -36,10 +39,11 @@ def size_hold(
 ) -> Sizing:
     """The hold that covers this call on the dearest of the planned attempts.
 
-    Output is as wanted, else the most that any attempt can write, else what `available_nanos` allows, but never under
-    `OUTPUT_TOKENS_FLOOR` (or what was wanted, if that is less). With `first_output_tokens` only that much output per
-    choice is held at first, and a stream has to extend its hold before it passes it. Token figures but
-    `input_tokens` are per choice. Raises OutOfCredit `insufficient_credits` if not even the floor is affordable.
+    Output is as wanted, else the most that any attempt can write, else what `available_nanos` allows, but
+    never under `OUTPUT_TOKENS_FLOOR` (or what was wanted, if that is less). With `first_output_tokens` only
+    that much output per choice is held at first, and a stream has to extend its hold before it passes it.
+    Token figures but `input_tokens` are per choice. Raises OutOfCredit `insufficient_credits` if not even
+    the floor is affordable.
     """
     rates = [route.rates for route in attempts if route.rates is not None]
     if len(rates) != len(attempts) or not rates:
@@ -52,17 +56,21 @@ def size_hold(
         floor = min(OUTPUT_TOKENS_FLOOR, limit)
         needed_nanos = _dearest(rates, input_tokens, floor * choices)
         if needed_nanos > available_nanos:
+            needed, available = format_inr(needed_nanos), format_inr(available_nanos)
             raise OutOfCredit(
                 "insufficient_credits",
-                f"This call needs at least ₹{format_inr(needed_nanos)} and ₹{format_inr(available_nanos)} is available. "
+                f"This call needs at least ₹{needed} and ₹{available} is available. "
                 "Add credit, shorten the prompt, or choose a cheaper model.",
             )
         limit = min(
-            output_tokens_within(each, nanos=available_nanos, input_tokens=input_tokens) // choices for each in rates
+            output_tokens_within(each, nanos=available_nanos, input_tokens=input_tokens) // choices
+            for each in rates
         )
         cut = True
     held = limit if first_output_tokens is None else min(limit, first_output_tokens)
-    return Sizing(amount_nanos=_dearest(rates, input_tokens, held * choices), output_tokens_max=limit, cut=cut)
+    return Sizing(
+        amount_nanos=_dearest(rates, input_tokens, held * choices), output_tokens_max=limit, cut=cut
+    )
 
 
 def estimate_input_tokens(body_bytes: int, *, images: int = 0, image_bytes: int = 0) -> int:

@@ -1,7 +1,7 @@
 """Whether a route may serve a step of a request, and if not, every reason why.
 
-Reasons are stable codes: they are shown in routing receipts. Residency fails closed: only a route that is known to be
-in India is in India.
+Reasons are stable codes: they are shown in routing receipts. Residency fails closed: only a route that is
+known to be in India is in India.
 """
 
 from collections.abc import Collection

@@ -19,9 +19,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
     """`steps[0]` is the primary, the others are fallbacks. Everything else binds every step.
 
-    `input_tokens` is an upper bound and decides about money; `input_tokens_least` is a lower bound and decides
-    whether the prompt fits a model at all. `fields` are the top-level fields the provider would see; `service_tier`
-    is what the request asks for, empty where it does not say.
+    `input_tokens` is an upper bound and decides about money; `input_tokens_least` is a lower bound and
+    decides whether the prompt fits a model at all. `fields` are the top-level fields the provider would
+    see; `service_tier` is what the request asks for, empty where it does not say.
     """
 
     steps: tuple[Step, ...]

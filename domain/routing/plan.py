@@ -1,4 +1,5 @@
-"""Turns what a request needs and what the catalog offers into an ordered list of attempts, and the receipt of why.
+"""Turns what a request needs and what the catalog offers into an ordered list of attempts, and the receipt
+of why.
 
 Pure: the same needs over the same catalog give the same plan.
 """
@@ -18,7 +19,9 @@ ATTEMPTS_MAX = 10
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of the routing receipt. `step` counts from 0; `excluded` is empty for a route that was eligible."""
+    """One line of the routing receipt. `step` counts from 0; `excluded` is empty for a route that was
+    eligible.
+    """
 
     step: int
     model: str
@@ -28,17 +31,20 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """`attempts` is never empty and names each route once; `candidates` are all routes considered, as looked at."""
+    """`attempts` is never empty and names each route once; `candidates` are all routes considered, as
+    looked at.
+    """
 
     attempts: tuple[Route, ...]
     candidates: tuple[Candidate, ...]
 
 
 def plan(needs: Needs, catalog: Catalog, configured: Collection[str]) -> Plan:
-    """The routes to try, in order: step after step, inside a step ranked, at most `ATTEMPTS_MAX`, each route once.
+    """The routes to try, in order: step after step, inside a step ranked, at most `ATTEMPTS_MAX`, each
+    route once.
 
-    A step without an eligible route is passed over. Raises NotFound `model_not_found` if a step names no model of
-    the catalog, Invalid `no_route` if no step has an eligible route.
+    A step without an eligible route is passed over. Raises NotFound `model_not_found` if a step names no
+    model of the catalog, Invalid `no_route` if no step has an eligible route.
     """
     attempts: dict[tuple[str, str], Route] = {}
     candidates: list[Candidate] = []
@@ -74,8 +80,8 @@ def plan(needs: Needs, catalog: Catalog, configured: Collection[str]) -> Plan:
 def rank(routes: list[Route]) -> list[Route]:
     """Cheapest first by input plus output price, equal prices in catalog order.
 
-    Every value of `optimize` ranks so as long as no route has been observed: unobserved routes tie, and ties go by
-    price.
+    Every value of `optimize` ranks so as long as no route has been observed: unobserved routes tie, and
+    ties go by price.
     """
     return sorted(routes, key=lambda route: blended(route.rates) if route.rates else 0)
 

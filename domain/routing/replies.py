@@ -6,7 +6,7 @@ _RETRIED_ELSEWHERE = frozenset({401, 402, 403, 404, 408, 425, 429})
 def should_fail_over(status: int | None) -> bool:
     """Whether another route should be tried after this HTTP status; None is no answer at all.
 
-    401 to 404 speak of our key, balance or name for the model, not of the caller's request. Any other 4xx is about
-    the request and would fail elsewhere too.
+    401 to 404 speak of our key, balance or name for the model, not of the caller's request. Any other 4xx
+    is about the request and would fail elsewhere too.
     """
     return status is None or status >= 500 or status in _RETRIED_ELSEWHERE

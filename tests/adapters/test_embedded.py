@@ -169,12 +169,14 @@ def test_for_root_a_home_that_the_other_user_cannot_reach_is_refused_with_the_fo
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
-@pytest.mark.parametrize("kind", ["Postgres", "Valkey"])
-def test_a_killed_starter_leaves_no_server_behind_and_the_home_starts_at_once(home: Path, kind: str) -> None:
-    starter, server_pid = start_elsewhere(home, kind)
+@pytest.mark.parametrize("kind", [Postgres, Valkey])
+def test_a_killed_starter_leaves_no_server_behind_and_the_home_starts_at_once(
+    home: Path, kind: type[Postgres | Valkey]
+) -> None:
+    starter, server_pid = start_elsewhere(home, kind.__name__)
     starter.kill()
     starter.wait()
-    with running({"Postgres": Postgres, "Valkey": Valkey}[kind](home)):
+    with running(kind(home)):
         assert not is_alive(server_pid)
 
 

@@ -59,9 +59,7 @@ def test_the_guards_change_in_the_same_transaction(store: EventStore, database_u
     allowances = "select scope, budget, daily from allowance order by 1"
     assert rows(database_url, allowances) == [(key.key, 5, 7), ("ws_org_a", None, None)]
 
-    update_key(
-        store, org="org_a", key=key.key, wishes=KeyWishes(monthly_budget=None, daily_limit=9), at=NOON, by="t"
-    )
+    update_key(store, org="org_a", key=key.key, wishes=KeyWishes(monthly_budget=None, daily_limit=9), at=NOON, by="t")
     update_workspace(store, org="org_a", workspace="ws_org_a", monthly_budget=11, at=NOON, by="t")
     assert rows(database_url, allowances) == [(key.key, None, 9), ("ws_org_a", 11, None)]
 
@@ -201,9 +199,7 @@ def test_readers_meet_positions_in_order_while_many_write(store: EventStore, log
     with ThreadPoolExecutor(4) as threads:
         for number in range(80):
             org = f"org_{number % 4}"
-            threads.submit(
-                grant_credit, store, org=org, grant=f"g{number}", amount=1, reason="r", at=NOON, by="t"
-            )
+            threads.submit(grant_credit, store, org=org, grant=f"g{number}", amount=1, reason="r", at=NOON, by="t")
     done.set()
     reader.join()
     seen.extend(row[0] for row in log.after(seen[-1], limit=1000))

@@ -10,6 +10,7 @@ import ssl
 import struct
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -139,9 +140,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     assert unseen == []
 
 
-async def call(
-    pool: HttpPool, url: str, body: bytes = b"{}", *, first_byte_seconds: float = 5.0
-) -> tuple[int, bytes]:
+async def call(pool: HttpPool, url: str, body: bytes = b"{}", *, first_byte_seconds: float = 5.0) -> tuple[int, bytes]:
     reply = await pool.post(Target.of(url, {}), body, first_byte_seconds=first_byte_seconds)
     try:
         return reply.status, await reply.read(1 << 30)
@@ -156,9 +155,11 @@ async def fault_of(working: Awaitable[object]) -> UpstreamFault:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("what the test waits for did not come")
 
 
 # The request.
@@ -207,9 +208,7 @@ def test_the_head_of_a_request_says_what_an_api_needs_and_nothing_else() -> None
         ("https://[::1]:8443/a?b", b"POST /a?b HTTP/1.1\r\nhost: [::1]:8443\r\n", ("::1", 8443, True)),
     ],
 )
-def test_a_target_names_its_host_as_servers_expect(
-    url: str, first_lines: bytes, origin: tuple[str, int, bool]
-) -> None:
+def test_a_target_names_its_host_as_servers_expect(url: str, first_lines: bytes, origin: tuple[str, int, bool]) -> None:
     target = Target.of(url, {})
     assert target.head.startswith(first_lines)
     assert (target.host, target.port, target.tls) == target.origin == origin
@@ -335,6 +334,32 @@ def test_an_idle_connection_is_closed_after_its_time() -> None:
     run(main())
 
 
+def test_connections_of_a_burst_are_let_go_while_calls_go_on() -> None:
+    async def main() -> None:
+        async with provider(echo(0.02)) as it, pool_of(keepalive_seconds=0.6) as pool:
+            await asyncio.gather(*(call(pool, it.url) for _ in range(5)))
+            assert it.open_now == 5
+            for _ in range(15):
+                await call(pool, it.url)
+                await asyncio.sleep(0.1)
+            assert it.open_now == 1
+            assert it.connections == 5
+
+    run(main())
+
+
+def test_a_reply_that_was_read_is_not_kept_in_memory() -> None:
+    async def main() -> None:
+        async with provider(answering(HELLO)) as it, pool_of() as pool:
+            reply = await pool.post(Target.of(it.url, {}), b"{}", first_byte_seconds=5)
+            await reply.read(5)
+            kept = weakref.ref(reply)
+            del reply
+            assert kept() is None
+
+    run(main())
+
+
 def receive_request(connection: socket.socket) -> bytes:
     received = b""
     while b"\r\n\r\n" not in received:
@@ -361,9 +386,7 @@ def test_a_request_that_crosses_the_providers_closing_is_sent_once_more() -> Non
         url, large = f"http://127.0.0.1:{listener.getsockname()[1]}/", b'{"call":2}' * 100_000
         async with pool_of(places=1) as pool:
             assert await call(pool, url, b'{"call":1}') == (200, b"hello")
-            connections[
-                0
-            ].close()  # from here to the next write the client's loop does not look at its sockets
+            connections[0].close()  # from here to the next write the client's loop does not look at its sockets
             assert await call(pool, url, large) == (200, b"hello")
         assert bodies == [b'{"call":1}', large]
 
@@ -665,6 +688,7 @@ def test_a_head_cut_short_is_a_fault_before_the_start(raw: bytes) -> None:
         OK + b"content-encoding: gzip\r\ncontent-length: 2\r\n\r\nxx",
         b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\nabc",
         b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + HELLO,
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
         b"HTTP/1.1 204 No Content\r\n\r\nbody",
         OK + b"x: " + b"a" * 70_000 + b"\r\ncontent-length: 5\r\n\r\nhello",
         OK + b"x: y\r\n" * 20_000 + b"content-length: 5\r\n\r\nhello",
@@ -829,7 +853,7 @@ def test_a_reader_who_takes_his_time_is_not_timed_out() -> None:
             await reader.read()
 
         async with provider(handler) as it, pool_of(idle_seconds=0.6) as pool:
-            reply = await pool.post(Target.of(it.url, {}), b"{}", first_byte_seconds=5)
+            reply = await pool.post(Target.of(it.url, {}), b"{}", first_byte_seconds=0.3)
             assert await reply.next_block() == b"hello"
             await asyncio.sleep(0.8)
             assert await reply.read(10) == b"more"

@@ -811,15 +811,15 @@ def test_a_thousand_streams_at_once_all_end_well(port: int) -> None:
     assert stats(port)["total"]["streams_finished"] == 1000
 
 
-def test_the_process_announces_its_port_and_stops_at_sigterm(tmp_path: Path) -> None:
-    announced = tmp_path / "port.json"
+def test_the_process_announces_its_url_and_stops_at_sigterm(tmp_path: Path) -> None:
+    announced = tmp_path / "url"
     program = f"from adapters.simulators.provider import main; main(announce={str(announced)!r})"
     process = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2], env=dict(os.environ))
     deadline = time.monotonic() + 10
     while not announced.exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    port = json.loads(announced.read_text())["port"]
+    port = int(announced.read_text().removeprefix("http://127.0.0.1:"))
     assert call(port, "GET", "/health").json() == {"status": "ok"}
     hanging = send(port, "POST", CHAT, {"model": "sim-hang", "messages": [{"role": "user", "content": "x"}]})
     process.send_signal(signal.SIGTERM)

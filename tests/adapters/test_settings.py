@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from adapters.settings import Settings, key_pepper
 
@@ -54,7 +54,7 @@ def test_a_value_that_makes_no_sense_is_refused(monkeypatch: pytest.MonkeyPatch,
 
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
-        Settings().port = 1  # type: ignore[misc]
+        Settings().port = 1
 
 
 def test_a_misspelt_field_is_refused() -> None:
@@ -63,7 +63,9 @@ def test_a_misspelt_field_is_refused() -> None:
 
 
 def test_secrets_are_not_printed() -> None:
-    settings = Settings(key_pepper="p3pper", operator_token="t0ken", database_url="postgresql://u:pa55@h/d")
+    settings = Settings(
+        key_pepper=SecretStr("p3pper"), operator_token=SecretStr("t0ken"), database_url="postgresql://u:pa55@h/d"
+    )
     assert not any(secret in repr(settings) for secret in ("p3pper", "t0ken", "pa55"))
 
 
@@ -81,5 +83,5 @@ def test_of_many_that_make_the_pepper_at_once_all_use_the_same(tmp_path: Path) -
 
 
 def test_a_given_pepper_is_used_as_it_is(tmp_path: Path) -> None:
-    assert key_pepper(Settings(home=tmp_path, key_pepper="given")) == b"given"
+    assert key_pepper(Settings(home=tmp_path, key_pepper=SecretStr("given"))) == b"given"
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,140 @@
+"""The one place where services are put together; tests and tools make theirs here too."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from adapters.catalog_files import PACKAGED, load
+from adapters.directory import DirectoryFeed
+from adapters.eventstore import EventStore
+from adapters.log import LogReader, load_all_facts
+from adapters.postgres import make_pool
+from adapters.settings import Settings, beside_product, key_pepper
+from adapters.upstream import address_of
+from adapters.vault import Vault, master_key
+from domain.catalog.catalog import Catalog
+from domain.catalog.price import Fx
+from domain.kernel.errors import Unavailable
+from domain.kernel.ids import make_id
+
+POOL_SIZE = 8
+
+
+class NoDatabase(Exception):
+    """Neither the environment nor a running product says where the database is."""
+
+
+@dataclass(frozen=True)
+class App:
+    """The services that need no event loop. They connect when they are first used; `directory.start()` begins to
+    follow the log, which only a process that answers callers needs.
+
+    `clock` tells microseconds since 1970; `entropy` gives so many random bytes.
+    """
+
+    settings: Settings
+    database_url: str
+    redis_url: str
+    environment: Mapping[str, str]
+    clock: Callable[[], int]
+    entropy: Callable[[int], bytes]
+    pepper: bytes
+    catalog: Catalog
+    pool: ConnectionPool[psycopg.Connection[Any]]
+    log: LogReader
+    store: EventStore
+    directory: DirectoryFeed
+    vault: Vault
+
+    @contextmanager
+    def reading(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection of the pool for the queries of projections. Raises Unavailable while there is none, or while the
+        read models have not been made."""
+        try:
+            self.pool.open()
+            with self.pool.connection() as connection:
+                yield connection
+        except (psycopg.OperationalError, psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+            raise Unavailable(
+                "ledger_unavailable", "The ledger cannot be read now; try again.", retry_after=1
+            ) from error
+
+    def configured_providers(self) -> AbstractSet[str]:
+        """The ids of the providers that can be called."""
+        return {
+            provider.id
+            for provider in self.catalog.providers.values()
+            if address_of(provider, environment=self.environment, simulator_url=self.settings.simulator_url)
+        }
+
+    def valkey_is_up(self) -> bool:
+        from redis import Redis, RedisError
+
+        if not self.redis_url:
+            return False
+        try:
+            with Redis.from_url(self.redis_url, socket_timeout=0.5, socket_connect_timeout=0.5) as valkey:
+                return bool(valkey.ping())
+        except RedisError:
+            return False
+
+    def new_id(self, prefix: str) -> str:
+        return make_id(prefix, at=self.clock(), entropy=self.entropy(8))
+
+    def close(self) -> None:
+        self.directory.close()
+        self.store.close()
+        self.pool.close()
+
+
+def build(settings: Settings, **overrides: Any) -> App:
+    """The App of these settings; each field of App can be given instead of made.
+
+    Without DATABASE_URL and REDIS_URL, those of the product that runs from the same home are taken. Raises NoDatabase
+    if there is none either, and ValueError if the catalog's files are in conflict.
+    """
+    load_all_facts()
+    settings = beside_product(settings)
+    url = overrides.get("database_url") or settings.database_url
+    if not url:
+        raise NoDatabase("Start the product first (bharatrouter up), or set DATABASE_URL.")
+    pepper = overrides.get("pepper") or key_pepper(settings)
+    pool = overrides.get("pool") or make_pool(url, size=POOL_SIZE)
+    log = overrides.get("log") or LogReader(pool)
+    services: dict[str, Any] = {
+        "settings": settings,
+        "database_url": url,
+        "redis_url": settings.redis_url or "",
+        "environment": os.environ,
+        "clock": now,
+        "entropy": os.urandom,
+        "pepper": pepper,
+        "catalog": overrides.get("catalog") or load(catalog_directories(settings), fx=exchange(settings))[0],
+        "pool": pool,
+        "log": log,
+        "store": overrides.get("store") or EventStore(url, log),
+        "directory": overrides.get("directory") or DirectoryFeed(url),
+        "vault": overrides.get("vault") or Vault(master_key(pepper), pool),
+    }
+    return App(**services | overrides)
+
+
+def now() -> int:
+    return time.time_ns() // 1000
+
+
+def catalog_directories(settings: Settings) -> list[Path]:
+    """Where provider and model files are read from, ours first."""
+    return [PACKAGED] if settings.catalog_dir is None else [PACKAGED, settings.catalog_dir]
+
+
+def exchange(settings: Settings) -> Fx:
+    return Fx(inr_per_usd=settings.fx_inr_per_usd, on=settings.fx_date, margin=settings.fx_margin)

@@ -1,0 +1,114 @@
+"""The one table from refusals to HTTP, and the one envelope in which every error leaves the product."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from domain.kernel.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    OutOfCredit,
+    Refusal,
+    TooLarge,
+    TooMany,
+    Unauthenticated,
+    Unavailable,
+    Unprocessable,
+    UpstreamFailed,
+)
+
+TABLE: Mapping[type[Refusal], tuple[int, str]] = {
+    Unauthenticated: (401, "authentication_error"),
+    OutOfCredit: (402, "billing_error"),
+    Forbidden: (403, "permission_error"),
+    Invalid: (400, "invalid_request_error"),
+    NotFound: (404, "invalid_request_error"),
+    Conflict: (409, "invalid_request_error"),
+    TooLarge: (413, "invalid_request_error"),
+    Unprocessable: (422, "invalid_request_error"),
+    TooMany: (429, "rate_limit_error"),
+    UpstreamFailed: (502, "api_error"),
+    Unavailable: (503, "api_error"),
+}
+INTERNAL = (500, "api_error")
+
+CODES: Mapping[str, tuple[type[Refusal] | None, str]] = {
+    "invalid_api_key": (Unauthenticated, "the key is missing, malformed, unknown, revoked, disabled or expired"),
+    "no_session": (Unauthenticated, "a page or call under /me without a session or a full-scope key"),
+    "insufficient_credits": (OutOfCredit, "the call's ceiling is more than what is available"),
+    "max_cost_exceeded": (OutOfCredit, "the call's ceiling is more than max_cost_inr"),
+    "forbidden_scope": (Forbidden, "the key's scope or its list of models does not allow it"),
+    "invalid_request": (Invalid, "a field is missing or wrong; `param` names it"),
+    "unsupported_parameter": (Invalid, "a field that cannot be served"),
+    "no_route": (Invalid, "no route fits the model and the constraints"),
+    "duplicate_key_name": (Invalid, "an active key of the org has this name"),
+    "key_limit": (Invalid, "the org has as many active keys as it may have"),
+    "duplicate_workspace_name": (Invalid, "a workspace of the org has this name"),
+    "workspace_limit": (Invalid, "the org has as many workspaces as it may have"),
+    "default_workspace": (Invalid, "the default workspace cannot be deleted"),
+    "invalid_range": (Invalid, "from and to are no days, out of order, or more than 366 days apart"),
+    "model_not_found": (NotFound, "the model is not in the catalog"),
+    "not_found": (NotFound, "there is no such thing, or it is not yours"),
+    "method_not_allowed": (None, "the path exists, but not with this method"),
+    "idempotency_conflict": (Conflict, "the same Idempotency-Key was used before"),
+    "payload_too_large": (TooLarge, "the body is over the limit"),
+    "rate_limit_exceeded": (TooMany, "too many requests in a minute"),
+    "daily_limit_reached": (TooMany, "the key's daily limit is reached; free again at midnight, India time"),
+    "budget_exceeded": (TooMany, "the monthly budget of the key or workspace would be exceeded"),
+    "all_routes_failed": (UpstreamFailed, "every route that could be asked failed"),
+    "overloaded": (Unavailable, "the gateway has as many calls in flight as it can carry"),
+    "ledger_unavailable": (Unavailable, "the ledger cannot be used now: nothing was called, nothing is charged"),
+    "internal_error": (None, "a fault of ours"),
+}
+"""Every code of the contract: the family that it belongs to, and when it is given."""
+
+OTHER_STATUS = {"method_not_allowed": (405, "invalid_request_error"), "internal_error": INTERNAL}
+
+
+def status_of(refusal: Refusal) -> int:
+    return _row(refusal)[0]
+
+
+def error_body(refusal: Refusal) -> bytes:
+    """The envelope as JSON; all four fields are always there."""
+    return envelope(_row(refusal)[1], refusal.code, refusal.message, refusal.param)
+
+
+def retry_header(refusal: Refusal) -> bytes:
+    """The header line that says when to come back, in whole seconds; empty where the refusal does not know."""
+    return b"" if refusal.retry_after is None else b"retry-after: %d\r\n" % refusal.retry_after
+
+
+def envelope(type: str, code: str, message: str, param: str | None) -> bytes:
+    return msgspec.json.encode({"error": {"message": message, "type": type, "param": param, "code": code}})
+
+
+def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """The error replies of a route for the OpenAPI document: one per status, with an example for each code."""
+    replies: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        status, type = status_and_type(code)
+        reply = replies.setdefault(
+            status,
+            {
+                "description": "",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}, "examples": {}}},
+            },
+        )
+        when = CODES[code][1]
+        reply["description"] = "; ".join(filter(None, [reply["description"], f"`{code}`: {when}"]))
+        error = {"message": f"{when[0].upper()}{when[1:]}.", "type": type, "param": None, "code": code}
+        reply["content"]["application/json"]["examples"][code] = {"value": {"error": error}}
+    return replies
+
+
+def status_and_type(code: str) -> tuple[int, str]:
+    family = CODES[code][0]
+    return OTHER_STATUS[code] if family is None else TABLE[family]
+
+
+def _row(refusal: Refusal) -> tuple[int, str]:
+    return next((TABLE[family] for family in type(refusal).__mro__ if family in TABLE), INTERNAL)

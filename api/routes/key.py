@@ -1,0 +1,36 @@
+"""The calling key about itself."""
+
+from fastapi import APIRouter
+
+from api.caller import KeyCaller, Services
+from api.errors import documented
+from api.schemas.keys import OwnKey, key_row
+from api.schemas.money import show, show_optional
+from projections import balances, budgets, keys
+
+router = APIRouter(tags=["Keys"])
+
+
+@router.get("/v1/key", response_model=OwnKey, responses=documented("invalid_api_key", "ledger_unavailable"))
+def show_own_key(caller: KeyCaller, app: Services) -> object:
+    """The row of the calling key, and what it has left by each of its limits."""
+    org = app.directory.directory.orgs[caller.org]
+    key, workspace = org.keys[caller.key_id], org.workspaces[caller.workspace]
+    now = app.clock()
+    with app.reading() as connection:
+        row = keys.key_row(connection, caller.org, caller.key_id, now=now)
+        of_key = budgets.budget_of(connection, key.id, now=now)
+        of_workspace = budgets.budget_of(connection, workspace.id, now=now)
+        balance = balances.balance_of(connection, caller.org)
+    return key_row(key, row) | {
+        "left": {
+            "daily_calls": None if key.daily_limit is None else max(key.daily_limit - of_key["calls"], 0),
+            "monthly_budget_inr": show_optional(_rest(key.monthly_budget, of_key)),
+            "workspace_budget_inr": show_optional(_rest(workspace.monthly_budget, of_workspace)),
+            "balance_inr": show(balance["available"] if balance else 0),
+        }
+    }
+
+
+def _rest(budget: int | None, spent: dict[str, int]) -> int | None:
+    return None if budget is None else max(budget - spent["used"] - spent["held"], 0)

@@ -1,0 +1,121 @@
+"""Models and providers as the catalog shows them."""
+
+from collections.abc import Collection
+from decimal import Decimal
+from typing import Any
+
+from pydantic import BaseModel
+
+from domain.catalog.catalog import Catalog
+from domain.catalog.model import Model, Provider, Route
+
+UNOBSERVED = {"state": "unknown", "latency_ms": None, "failure_rate": None}
+
+
+class Health(BaseModel):
+    state: str
+    latency_ms: int | None
+    failure_rate: float | None
+
+
+class RouteRow(BaseModel):
+    provider: str
+    upstream_model: str
+    residency: str | None
+    inputINRPerMtok: float | None
+    outputINRPerMtok: float | None
+    cachedInputINRPerMtok: float | None = None
+    byok_required: bool
+    health: Health
+
+
+class ModelRow(BaseModel):
+    id: str
+    object: str = "model"
+    created: int
+    name: str
+    owned_by: str
+    modality: str
+    context_length: int
+    max_output_tokens: int
+    openness: str
+    capabilities: list[str]
+    residency: list[str]
+    routes: list[RouteRow]
+
+
+class ModelList(BaseModel):
+    object: str = "list"
+    data: list[ModelRow]
+
+
+class ProviderRow(BaseModel):
+    id: str
+    name: str
+    residency: str | None
+    configured: bool
+    byok: bool
+    health: Health
+
+
+class ProviderList(BaseModel):
+    object: str = "list"
+    data: list[ProviderRow]
+
+
+def model_list(catalog: Catalog) -> dict[str, Any]:
+    """Chat models first: clients that take the first entry of a list want one that talks."""
+    models = sorted(catalog.models.values(), key=lambda model: model.modality != "chat")
+    return {"object": "list", "data": [model_row(model, catalog.routes_of(model.id)) for model in models]}
+
+
+def model_row(model: Model, routes: Collection[Route]) -> dict[str, Any]:
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": model.created,
+        "name": model.name,
+        "owned_by": model.owned_by,
+        "modality": model.modality,
+        "context_length": model.context_length,
+        "max_output_tokens": model.max_output_tokens,
+        "openness": model.openness,
+        "capabilities": list(model.capabilities),
+        "residency": sorted({route.residency for route in routes if route.residency}),
+        "routes": [_route_row(route) for route in routes],
+    }
+
+
+def provider_list(catalog: Catalog, configured: Collection[str]) -> dict[str, Any]:
+    data = [provider_row(provider, provider.id in configured) for provider in catalog.providers.values()]
+    return {"object": "list", "data": data}
+
+
+def provider_row(provider: Provider, configured: bool) -> dict[str, Any]:
+    return {
+        "id": provider.id,
+        "name": provider.name,
+        "residency": provider.residency or None,
+        "configured": configured,
+        "byok": not provider.keyless,
+        "health": UNOBSERVED,
+    }
+
+
+def _route_row(route: Route) -> dict[str, Any]:
+    rates = route.rates
+    row: dict[str, Any] = {
+        "provider": route.provider,
+        "upstream_model": route.upstream,
+        "residency": route.residency or None,
+        "inputINRPerMtok": _per_mtok(rates and rates.input),
+        "outputINRPerMtok": _per_mtok(rates and rates.output),
+    }
+    if rates and rates.cached_input != rates.input:
+        row["cachedInputINRPerMtok"] = _per_mtok(rates.cached_input)
+    return row | {"byok_required": route.byok_only, "health": UNOBSERVED}
+
+
+def _per_mtok(nanos_per_token: int | None) -> float | None:
+    """A rate to look at and sort by; what is billed is counted in whole nano-rupees."""
+    return None if nanos_per_token is None else float(Decimal(nanos_per_token).scaleb(-3))

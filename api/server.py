@@ -1,0 +1,76 @@
+"""One gateway process: uvicorn with the inference routes in its protocol and the app behind it, on one event loop."""
+
+import asyncio
+import contextlib
+import gc
+import socket
+from functools import partial
+
+import uvicorn
+import uvloop
+
+from adapters.gateway import Gateway, open_gateway
+from adapters.settings import Settings
+from adapters.wiring import build
+from api import app as web
+from api.caller import find_caller
+from api.fast_http import beat_for_ever, protocol_for
+from api.inference import Inference
+
+KEEP_ALIVE_SECONDS = 75
+BACKLOG = 4096
+
+
+def serve(settings: Settings, *, fd: int | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then finishes the calls in flight for `stop_seconds` at most.
+
+    `fd` is a listening socket to share with other processes; without it, HOST and PORT are bound.
+    """
+    uvloop.run(_serve(settings, fd))
+
+
+async def _serve(settings: Settings, fd: int | None) -> None:
+    app = build(settings)
+    app.directory.start()
+    try:
+        async with open_gateway(app) as gateway:
+            inference = inference_of(gateway)
+            protocol = protocol_for(inference.answers())
+            config = uvicorn.Config(
+                web.build(app, gateway=gateway),
+                host=settings.host,
+                port=settings.port,
+                http=protocol,
+                loop="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=int(settings.stop_seconds),
+            )
+            gc.collect()
+            gc.freeze()  # what was made so far lives as long as the process: never look at it again
+            heartbeat = asyncio.create_task(beat_for_ever(protocol))
+            sockets = None if fd is None else [socket.socket(fileno=fd)]
+            await uvicorn.Server(config).serve(sockets=sockets)
+            heartbeat.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await heartbeat
+    finally:
+        app.close()
+
+
+def inference_of(gateway: Gateway) -> Inference:
+    settings = gateway.app.settings
+    return Inference(
+        services=gateway.services,
+        rates=gateway.rates,
+        identify=partial(find_caller, gateway.app),
+        read_stream=gateway.read_stream,
+        gateway_rpm=settings.gateway_rpm,
+        body_bytes_max=settings.body_bytes_max,
+        in_flight_max=settings.in_flight_max,
+    )
