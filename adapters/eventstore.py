@@ -55,7 +55,7 @@ class Datastore(PostgresDatastore):
                 "row_factory": dict_row,
                 "connect_timeout": 2,
                 "application_name": "bharatrouter-store",
-                # A statement that is prepared in a pipeline which then fails is lost, but the driver believes it is there.
+                # What is prepared in a pipeline that then fails is lost, but the driver believes it is there.
                 "prepare_threshold": None,
             },
             min_size=1,

@@ -7,7 +7,10 @@ The ledger's own facts (holds and their endings) reach the guards through `ledge
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
+
 from domain.accounts.events import OrgCreated, WorkspaceBudgetChanged, WorkspaceCreated
+from domain.kernel.errors import NotFound
 from domain.kernel.events import Event
 from domain.keys.events import KeyLimitsChanged, KeyMinted
 from domain.ledger.events import CreditGranted
@@ -39,3 +42,11 @@ def effect(stream: str, event: Event) -> tuple[str, tuple[object, ...]] | None:
         return None
     statement, parameters = EFFECTS[type(event)]
     return statement, parameters(stream.partition(":")[2], event)
+
+
+def available(connection: psycopg.Connection[Any], org: str) -> int:
+    """Nano-rupees that can still be held for the org. Raises NotFound."""
+    row = connection.execute("select available from balance where org = %s", [org]).fetchone()
+    if row is None:
+        raise NotFound("not_found", "No such org.", param="org")
+    return int(row[0])

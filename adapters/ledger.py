@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 import psycopg
-from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq import DiagnosticField, ExecStatus
 
+from adapters.postgres import connect
 from domain.kernel.clock import DAY, ist_day, ist_month, next_ist_midnight
 from domain.kernel.errors import Unavailable
 from domain.kernel.events import Event
@@ -24,7 +25,10 @@ from domain.ledger.guards import Denied
 
 BATCH_MAX = 512
 END_PATIENCE_SECONDS = 30.0
+STATEMENT_SECONDS_MAX = 8
+"""How long the database tries before it gives a batch up itself: nothing of it is recorded then."""
 ANSWER_SECONDS_MAX = 10.0
+"""How long we wait for that answer before we take the connection for dead."""
 RESTAMPS_MAX = 5
 
 _INT4, _INT8, _TEXT, _BYTEA = 23, 20, 25, 17
@@ -33,18 +37,21 @@ _INT8S, _TEXTS, _BYTEAS = 1016, 1009, 1001
 _TYPES = [
     _INT4, _INT4,
     _TEXTS, _TEXTS, _TEXTS, _TEXTS, _INT8S, _INT8S, _BYTEAS, _TEXT,
-    _TEXTS, _INT8S, _TEXTS, _BYTEAS,
+    _TEXTS, _INT8S, _INT8S, _TEXTS, _BYTEAS,
     _TEXTS, _INT8S, _INT8S, _BYTEAS, _TEXT,
     _TEXTS, _TEXTS, _BYTEAS,
 ]
 # fmt: on
 _CALL = b"select * from ledger_commit(%s)" % b",".join(b"$%d" % (n + 1) for n in range(len(_TYPES)))
 _BINARY = [1] * len(_TYPES)
+_UNIQUE_VIOLATION = b"23505"
+_FAULTS_OF_DATA = (b"22", b"23", b"54")
+"""Classes of SQLSTATE that say that a command is at fault: data exception, integrity violation, limit exceeded."""
 _encode = msgspec.json.Encoder().encode
 
 
 class _Command:
-    __slots__ = ("deadline", "event", "kind", "request", "restamps", "retried", "waiter")
+    __slots__ = ("deadline", "event", "kind", "request", "restamps", "waiter")
 
     def __init__(self, kind: str, request: str, event: Event, waiter: asyncio.Future[Denied | None]) -> None:
         self.kind = kind
@@ -53,7 +60,6 @@ class _Command:
         self.waiter = waiter
         self.deadline = 0.0
         self.restamps = 0
-        self.retried = False
 
 
 class LedgerWriter:
@@ -64,8 +70,9 @@ class LedgerWriter:
         self._clock = clock
         self._waiting: deque[_Command] = deque()
         self._sent: list[_Command] = []
-        self._alone: deque[_Command] = deque()  # a batch that broke is repeated one command at a time
+        self._halves: deque[list[_Command]] = deque()  # of batches with a command at fault
         self._connection: psycopg.Connection[Any] | None = None
+        self._socket = -1
         self._watchdog: asyncio.TimerHandle | None = None
         self._busy = False
         self._closed = False
@@ -85,7 +92,7 @@ class LedgerWriter:
 
     async def close(self) -> None:
         """Lets everything that was handed in be recorded, then disconnects."""
-        while self._busy or self._waiting or self._alone:
+        while self._busy or self._waiting or self._halves:  # noqa: ASYNC110  # once in a process's life
             await asyncio.sleep(0.005)
         self._closed = True
         if self._reconnecting is not None:
@@ -99,16 +106,16 @@ class LedgerWriter:
         return self._submit(_Command("more", request, event, self._loop.create_future()))
 
     def end(self, request: str, event: Ending) -> asyncio.Future[Denied | None]:
-        return self._submit(_Command("end", request, event, self._loop.create_future()))
+        command = _Command("end", request, event, self._loop.create_future())
+        command.deadline = self._loop.time() + END_PATIENCE_SECONDS
+        return self._submit(command)
 
     def note(self, request: str, event: Event) -> asyncio.Future[Denied | None]:
         return self._submit(_Command("note", request, event, self._loop.create_future()))
 
     def _submit(self, command: _Command) -> asyncio.Future[Denied | None]:
-        if command.kind == "end":
-            command.deadline = self._loop.time() + END_PATIENCE_SECONDS
-        elif self._connection is None:
-            command.waiter.set_exception(_unavailable())
+        if self._connection is None and (command.kind != "end" or self._closed):
+            _fail(command)
             return command.waiter
         self._waiting.append(command)
         if not self._busy and self._connection is not None:
@@ -119,39 +126,52 @@ class LedgerWriter:
     # Sending
 
     def _send_next(self) -> None:
-        if self._connection is None:
-            self._busy = False
+        batch = self._next_batch() if self._connection is not None else []
+        self._busy = bool(batch)
+        if self._connection is None or not batch:
             return
-        if self._alone:
-            batch = [self._alone.popleft()]
-        else:
-            batch = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
-        if not batch:
-            self._busy = False
-            return
-        self._busy = True
         self._sent = batch
+        self._watchdog = self._loop.call_later(ANSWER_SECONDS_MAX, self._lose_connection)
         try:
-            self._connection.pgconn.send_query_prepared(b"ledger_commit", self._parameters(batch), _BINARY)
-            self._flush()
+            parameters = self._parameters(batch)
+        except Exception as error:  # whatever a command may hold that cannot be written down, the others go on
+            self._divide(error)
+            self._loop.call_soon(self._send_next)
+            return
+        try:
+            self._connection.pgconn.send_query_prepared(b"ledger_commit", parameters, _BINARY)
         except psycopg.Error:
             self._lose_connection()
             return
-        self._watchdog = self._loop.call_later(ANSWER_SECONDS_MAX, self._lose_connection)
+        self._flush()
+
+    def _next_batch(self) -> list[_Command]:
+        if self._halves:
+            return self._halves.popleft()
+        batch: list[_Command] = []
+        while self._waiting and len(batch) < BATCH_MAX:
+            command = self._waiting.popleft()
+            if command.kind != "hold" or not command.waiter.cancelled():  # nobody would act on such a hold
+                batch.append(command)
+        return batch
 
     def _flush(self) -> None:
         if self._connection is None:
             return
-        pgconn = self._connection.pgconn
-        if pgconn.flush():  # the kernel's buffer is full: go on when it has room
-            self._loop.add_writer(pgconn.socket, self._flush)
+        try:
+            unsent = self._connection.pgconn.flush()
+        except psycopg.Error:
+            self._lose_connection()
+            return
+        if unsent:  # the kernel's buffer is full: go on when it has room
+            self._loop.add_writer(self._socket, self._flush)
         else:
-            self._loop.remove_writer(pgconn.socket)
+            self._loop.remove_writer(self._socket)
 
     def _parameters(self, batch: Sequence[_Command]) -> list[bytes]:
         """The batch as the function's arguments. Every hold is stamped within the batch's day on India's calendar."""
         now = self._clock()
-        if now >= self._midnight:
+        if not self._midnight - DAY <= now < self._midnight:
             self._day, self._month, self._midnight = ist_day(now), ist_month(now), next_ist_midnight(now)
         holds: list[_Command] = []
         ends: list[_Command] = []
@@ -163,6 +183,7 @@ class LedgerWriter:
             if command.kind == "hold" and not self._midnight - DAY <= command.event.at < self._midnight:
                 command.event = msgspec.structs.replace(command.event, at=now)
         held: list[Any] = [command.event for command in holds]
+        ended: list[Any] = [command.event for command in ends]
         extended: list[Any] = [command.event for command in more]
         return [
             struct.pack("!i", self._month),
@@ -173,55 +194,53 @@ class LedgerWriter:
             _texts([event.workspace for event in held]),
             _numbers([event.amount for event in held]),
             _numbers([event.expires for event in held]),
-            _states([_encode(event) for event in held]),
+            _states(held),
             CreditHeld.NAME.encode(),
             _texts([command.request for command in ends]),
-            _numbers([cost_of(command.event) for command in ends]),
-            _texts([command.event.NAME for command in ends]),
-            _states([_encode(command.event) for command in ends]),
+            _numbers([event.held for event in ended]),
+            _numbers([cost_of(event) for event in ended]),
+            _texts([event.NAME for event in ended]),
+            _states(ended),
             _texts([command.request for command in more]),
             _numbers([event.amount for event in extended]),
             _numbers([event.expires for event in extended]),
-            _states([_encode(event) for event in extended]),
+            _states(extended),
             HoldExtended.NAME.encode(),
             _texts([command.request for command in notes]),
             _texts([command.event.NAME for command in notes]),
-            _states([_encode(command.event) for command in notes]),
+            _states([command.event for command in notes]),
         ]
 
     # Receiving
 
     def _readable(self) -> None:
+        try:
+            self._receive()
+        except Exception as error:
+            self._lose_connection()
+            if not isinstance(error, psycopg.Error):
+                raise
+
+    def _receive(self) -> None:
         connection = self._connection
         if connection is None:
             return
-        pgconn = connection.pgconn
-        try:
-            pgconn.consume_input()
-            while not pgconn.is_busy():
-                result = pgconn.get_result()
-                if result is None:
-                    break
-                if result.status == ExecStatus.TUPLES_OK:
-                    self._answer(result)
-                elif pgconn.status == ConnStatus.BAD:
-                    self._lose_connection()
-                    return
-                else:
-                    self._refuse(result)
-            else:
+        connection.pgconn.consume_input()
+        while not connection.pgconn.is_busy():
+            result = connection.pgconn.get_result()
+            if result is None:
+                if not self._sent:
+                    self._send_next()
                 return
-        except psycopg.Error:
-            self._lose_connection()
-            return
-        if pgconn.status == ConnStatus.BAD:
-            self._lose_connection()
-        elif not self._sent:
-            self._send_next()
+            if result.status == ExecStatus.TUPLES_OK:
+                self._answer(result)
+            else:
+                self._refuse(result)
+            if self._connection is not connection:
+                return
 
     def _answer(self, result: Any) -> None:
-        sent, self._sent = self._sent, []
-        self._stop_watchdog()
+        sent = self._take_sent()
         denied = _read_denials(result) if result.ntuples else {}
         if not denied:
             for command in sent:
@@ -232,62 +251,47 @@ class LedgerWriter:
         for command in sent:
             count[command.kind] += 1
             denial = denied.get((command.kind, count[command.kind]))
-            if denial is not None and denial.code == "period" and command.restamps < RESTAMPS_MAX:
-                self._restamp(command)
-            elif denial is not None and denial.code == "ended" and command.retried:
-                self._loop.create_task(self._confirm(command))
-            elif not command.waiter.done():
-                command.waiter.set_result(denial)
-
-    def _restamp(self, command: _Command) -> None:
-        """Another process has already seen the next day: this hold belongs to it too."""
-        command.restamps += 1
-        command.event = msgspec.structs.replace(command.event, at=self._clock())
-        self._loop.call_later(0.02 * command.restamps, self._requeue, command)
-
-    def _requeue(self, command: _Command) -> None:
-        if self._connection is None and command.kind != "end":
-            _fail(command)
-            return
-        self._waiting.append(command)
-        if not self._busy and self._connection is not None:
-            self._busy = True
-            self._loop.call_soon(self._send_next)
+            if denial is None:
+                _tell(command, None)
+            elif denial.code == "period" and command.restamps < RESTAMPS_MAX:
+                # Another process has already seen the next day: this hold belongs to it too.
+                command.restamps += 1
+                self._loop.call_later(0.02 * command.restamps, self._submit, command)
+            elif denial.code == "held":
+                # It was extended without our knowing, by a batch whose answer got lost.
+                command.event = msgspec.structs.replace(command.event, held=denial.limit)
+                self._submit(command)
+            else:
+                _tell(command, denial)
 
     def _refuse(self, result: Any) -> None:
-        """The transaction was rolled back. Alone, each command shows whether it is the one at fault."""
-        sent, self._sent = self._sent, []
+        """The transaction was rolled back: because of what was sent, or because the database cannot work."""
+        sqlstate = result.error_field(DiagnosticField.SQLSTATE) or b""
+        if not sqlstate.startswith(_FAULTS_OF_DATA):
+            self._lose_connection()
+        elif sqlstate == _UNIQUE_VIOLATION and len(self._sent) == 1:
+            _tell(self._take_sent()[0], Denied("duplicate"))
+        else:
+            self._divide(psycopg.DataError(result.error_message))
+
+    def _divide(self, error: Exception) -> None:
+        """Nothing of the batch was recorded. Halves of it, and theirs, show which command is at fault."""
+        sent = self._take_sent()
+        if len(sent) == 1:
+            _fail(sent[0], error)
+            return
+        middle = len(sent) // 2
+        self._halves.extendleft([sent[middle:], sent[:middle]])
+
+    def _take_sent(self) -> list[_Command]:
         self._stop_watchdog()
-        if len(sent) > 1:
-            self._alone.extend(sent)
-            return
-        for command in sent:
-            if result.error_field(ord("C")) == b"23505" and not command.waiter.done():
-                command.waiter.set_result(Denied("duplicate"))
-            else:
-                _fail(command)
-
-    async def _confirm(self, command: _Command) -> None:
-        """A repeated ending was told that the request had ended: by this very ending, before the connection broke?"""
-
-        def last_state() -> tuple[str, bytes] | None:
-            query = "select topic, state from events where originator_id = %s order by originator_version desc limit 1"
-            with psycopg.connect(self._url, connect_timeout=5) as connection:
-                return connection.execute(query, ["request:" + command.request]).fetchone()
-
-        try:
-            last = await asyncio.to_thread(last_state)
-        except psycopg.Error:
-            _fail(command)
-            return
-        ours = last is not None and last[0] == command.event.NAME and bytes(last[1]) == _encode(command.event)
-        if not command.waiter.done():
-            command.waiter.set_result(None if ours else Denied("ended"))
+        sent, self._sent = self._sent, []
+        return sent
 
     # The connection
 
     def _connect(self) -> psycopg.Connection[Any]:
-        connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5, application_name="ledger writer")
+        connection = connect(self._url, statement_seconds=STATEMENT_SECONDS_MAX)
         prepared = connection.pgconn.prepare(b"ledger_commit", _CALL, _TYPES)
         if prepared.status != ExecStatus.COMMAND_OK:
             raise psycopg.OperationalError(connection.pgconn.get_error_message())
@@ -296,29 +300,29 @@ class LedgerWriter:
     def _adopt(self, connection: psycopg.Connection[Any]) -> None:
         connection.pgconn.nonblocking = 1
         self._connection = connection
-        self._loop.add_reader(connection.pgconn.socket, self._readable)
+        self._socket = connection.pgconn.socket  # a broken connection does not know it any more
+        self._loop.add_reader(self._socket, self._readable)
         self._send_next()
 
     def _drop_connection(self) -> None:
         self._stop_watchdog()
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._loop.remove_reader(connection.pgconn.socket)
-            self._loop.remove_writer(connection.pgconn.socket)
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
             connection.close()
 
     def _lose_connection(self) -> None:
         """Whether the batch in flight was committed is unknown. A hold without an answer is never acted on and expires;
         an ending is repeated until it is known to be recorded, which the log makes harmless."""
         self._drop_connection()
-        interrupted = [*self._sent, *self._alone, *self._waiting]
+        interrupted = [*self._sent, *(command for half in self._halves for command in half), *self._waiting]
         self._sent = []
-        self._alone.clear()
+        self._halves.clear()
         self._waiting.clear()
         self._busy = False
         for command in interrupted:
-            if command.kind == "end" and command.deadline > self._loop.time():
-                command.retried = True
+            if command.deadline > self._loop.time():
                 self._waiting.append(command)
             else:
                 _fail(command)
@@ -328,14 +332,16 @@ class LedgerWriter:
     async def _reconnect(self) -> None:
         pause = 0.05
         while not self._closed:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
             try:
-                self._adopt(await asyncio.to_thread(self._connect))
-                return
-            except psycopg.Error:
+                connection = await asyncio.to_thread(self._connect)
+            except Exception:  # whatever stands in the way, the next try may succeed
                 while self._waiting and self._waiting[0].deadline < self._loop.time():
                     _fail(self._waiting.popleft())
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 1.0)
+            else:
+                self._adopt(connection)
+                return
 
     def _stop_watchdog(self) -> None:
         if self._watchdog is not None:
@@ -349,9 +355,11 @@ def cost_of(event: Event) -> int:
 
 
 def expire_due(url: str, *, now: int, limit: int = 500) -> int:
-    """Ends up to `limit` holds whose deadline has passed; returns how many. A request that ends meanwhile is left
-    alone: only one ending is ever recorded."""
-    with psycopg.connect(url, autocommit=True) as connection:
+    """Ends up to `limit` holds whose deadline has passed; returns how many.
+
+    A request that ends or is extended meanwhile is left alone: only one ending is ever recorded, and it says what was
+    held."""
+    with connect(url) as connection:
         due = connection.execute(
             "select h.request, h.amount, e.state from hold h"
             " join events e on e.originator_id = 'request:' || h.request and e.originator_version = 1"
@@ -360,17 +368,19 @@ def expire_due(url: str, *, now: int, limit: int = 500) -> int:
         ).fetchall()
         if not due:
             return 0
-        states: list[bytes] = []
-        for _, amount, state in due:
-            held = msgspec.json.decode(bytes(state), type=CreditHeld)
-            states.append(_encode(_expired(held, amount=amount, at=now)))
-        requests = [row[0] for row in due]
-        ended = [0] * len(due)
-        topics = [HoldExpired.NAME] * len(due)
+        held = [msgspec.json.decode(bytes(state), type=CreditHeld) for _, _, state in due]
         missed = connection.execute(
             "select i from ledger_commit(0, 0, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '',"
-            " %s::text[], %s::bigint[], %s::text[], %s::bytea[], '{}', '{}', '{}', '{}', '', '{}', '{}', '{}')",
-            [requests, ended, topics, states],
+            " %s::text[], %s::bigint[], %s::bigint[], %s::text[], %s::bytea[],"
+            " '{}', '{}', '{}', '{}', '', '{}', '{}', '{}', %s)",
+            [
+                [request for request, _, _ in due],
+                [amount for _, amount, _ in due],
+                [0] * len(due),
+                [HoldExpired.NAME] * len(due),
+                [_encode(_expired(event, amount=row[1], at=now)) for row, event in zip(due, held, strict=True)],
+                now,
+            ],
         ).fetchall()
         return len(due) - len(missed)
 
@@ -389,9 +399,16 @@ def _expired(held: CreditHeld, *, amount: int, at: int) -> HoldExpired:
     )
 
 
-def _fail(command: _Command) -> None:
+def _tell(command: _Command, answer: Denied | None) -> None:
+    if not command.waiter.done():  # whoever waited may have gone
+        command.waiter.set_result(answer)
+
+
+def _fail(command: _Command, cause: Exception | None = None) -> None:
     if not command.waiter.done():
-        command.waiter.set_exception(_unavailable())
+        refusal = _unavailable()
+        refusal.__cause__ = cause
+        command.waiter.set_exception(refusal)
 
 
 def _unavailable() -> Unavailable:
@@ -415,15 +432,15 @@ def _read_denials(result: Any) -> dict[tuple[str, int], Denied]:
     }
 
 
-# PostgreSQL's binary form of one-dimensional arrays: dimensions, has-nulls, element type, length, lower bound, elements.
+# PostgreSQL's binary form of an array of one dimension: dimensions, has-nulls, type, length, lower bound, elements.
 
 
 def _texts(items: Sequence[str]) -> bytes:
     return _variable(_TEXT, [item.encode() for item in items])
 
 
-def _states(items: Sequence[bytes]) -> bytes:
-    return _variable(_BYTEA, items)
+def _states(events: Sequence[Event]) -> bytes:
+    return _variable(_BYTEA, [_encode(event) for event in events])
 
 
 def _variable(element_type: int, items: Sequence[bytes]) -> bytes:

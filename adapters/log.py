@@ -85,6 +85,11 @@ class LogReader:
         """The position of the newest fact, 0 if there is none."""
         return int(self._rows("select coalesce(max(notification_id), 0) from events")[0][0])
 
+    def before_last(self, count: int) -> int:
+        """The position after which the newest `count` facts stand, 0 if there are fewer."""
+        rows = self._rows("select notification_id from events order by 1 desc offset %s limit 1", count)
+        return int(rows[0][0]) if rows else 0
+
     def _rows(self, sql: str, *parameters: object) -> Sequence[Any]:
         self._pool.open()
         with self._pool.connection() as connection:

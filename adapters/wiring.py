@@ -12,11 +12,14 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from adapters.catalog_files import PACKAGED, load
+from adapters.catalog_files import PACKAGED, Problem, check, load
 from adapters.directory import DirectoryFeed
 from adapters.eventstore import EventStore
+from adapters.guards import available
+from adapters.ledger import expire_due
 from adapters.log import LogReader, load_all_facts
 from adapters.postgres import make_pool
+from adapters.sealing import Sealer
 from adapters.settings import Settings, beside_product, key_pepper
 from adapters.upstream import address_of
 from adapters.vault import Vault, master_key
@@ -53,6 +56,7 @@ class App:
     store: EventStore
     directory: DirectoryFeed
     vault: Vault
+    sealer: Sealer
 
     @contextmanager
     def reading(self) -> Iterator[psycopg.Connection[Any]]:
@@ -85,6 +89,15 @@ class App:
                 return bool(valkey.ping())
         except RedisError:
             return False
+
+    def expire_due(self, *, limit: int) -> int:
+        """Ends up to `limit` holds whose deadline has passed; how many there were. Raises psycopg.Error."""
+        return expire_due(self.database_url, now=self.clock(), limit=limit)
+
+    def available(self, org: str) -> int:
+        """Nano-rupees that the org can spend, by the guard that decides. Raises Unavailable, NotFound."""
+        with self.reading() as connection:
+            return available(connection, org)
 
     def new_id(self, prefix: str) -> str:
         return make_id(prefix, at=self.clock(), entropy=self.entropy(8))
@@ -122,6 +135,7 @@ def build(settings: Settings, **overrides: Any) -> App:
         "log": log,
         "store": overrides.get("store") or EventStore(url, log),
         "directory": overrides.get("directory") or DirectoryFeed(url),
+        "sealer": Sealer(url, clock=now, age_seconds_max=settings.seal_seconds, events_max=settings.seal_events),
         "vault": overrides.get("vault") or Vault(master_key(pepper), pool),
     }
     return App(**services | overrides)
@@ -134,6 +148,11 @@ def now() -> int:
 def catalog_directories(settings: Settings) -> list[Path]:
     """Where provider and model files are read from, ours first."""
     return [PACKAGED] if settings.catalog_dir is None else [PACKAGED, settings.catalog_dir]
+
+
+def catalog_problems(settings: Settings) -> list[Problem]:
+    """What is wrong in the files of providers and models."""
+    return check(catalog_directories(settings), fx=exchange(settings))
 
 
 def exchange(settings: Settings) -> Fx:

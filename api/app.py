@@ -5,7 +5,7 @@ import logging
 import pkgutil
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -15,8 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import api.routes
 from adapters.wiring import App
 from api.caller import demands
-from api.errors import error_body, status_of, status_and_type, envelope
+from api.errors import envelope, error_body, status_and_type, status_of
 from domain.kernel.errors import Invalid, NotFound, Refusal, TooLarge
+
+if TYPE_CHECKING:
+    from adapters.gateway import Gateway
 
 VERSION = "0.1.0"
 PUBLIC_READS = frozenset({"/health", "/livez", "/readyz", "/openapi.json"})
@@ -31,8 +34,11 @@ _HEADER_NAMES = re.compile(rb"[A-Za-z0-9-]+(\s*,\s*[A-Za-z0-9-]+)*")
 _log = logging.getLogger(__name__)
 
 
-def build(services: App) -> FastAPI:
-    """Everything but the hot routes. Raises RuntimeError if a route does not say what it demands of its callers."""
+def build(services: App, *, gateway: "Gateway | None" = None) -> FastAPI:
+    """Everything but the hot routes; `gateway` are the live services that these stand on, where they run beside it.
+
+    Raises RuntimeError if a route does not say what it demands of its callers.
+    """
     app = FastAPI(
         title="BharatRouter",
         version=VERSION,
@@ -40,25 +46,27 @@ def build(services: App) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=services.settings.body_bytes_max,
     )
     app.state.services = services
+    app.state.gateway = gateway
     for found in pkgutil.iter_modules(api.routes.__path__, "api.routes."):
         app.router.routes.extend(importlib.import_module(found.name).router.routes)
     demands(app)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _no_route)
-    app.add_middleware(Edge, new_id=lambda: services.new_id("req"))
+    app.add_middleware(Edge, new_id=lambda: services.new_id("req"), body_bytes_max=services.settings.body_bytes_max)
     return app
 
 
 class Edge:
-    """What every reply has: a request id, CORS where other origins may read, the envelope even for faults of ours."""
+    """What every reply has: a request id, CORS where other origins may read, the envelope even for faults of ours.
+    And what no request has: a body over the limit."""
 
-    def __init__(self, app: ASGIApp, new_id: Callable[[], str]) -> None:
+    def __init__(self, app: ASGIApp, new_id: Callable[[], str], body_bytes_max: int) -> None:
         self._app = app
         self._new_id = new_id
+        self._body_bytes_max = body_bytes_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -81,13 +89,28 @@ class Edge:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_common)
+            await self._app(scope, _limited(receive, self._body_bytes_max), send_with_common)
         except Exception:  # the last stop: a caller gets the envelope, and whoever runs the product the trace
             _log.exception("request %s failed in the gateway", request.decode())
             if started:
                 raise
             body = envelope("api_error", "internal_error", "The gateway failed; nothing was charged.", None)
             await _send(send, 500, [*common, (b"content-type", b"application/json")], body)
+
+
+def _limited(receive: Receive, bytes_max: int) -> Receive:
+    """The same, but HTTPException 413 is raised once more than `bytes_max` of a body have come."""
+    taken = 0
+
+    async def receive_within() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > bytes_max:
+            raise HTTPException(413)
+        return message
+
+    return receive_within
 
 
 async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

@@ -111,8 +111,8 @@ def demands(app: FastAPI) -> dict[tuple[str, str], str]:
             raise RuntimeError(f"{route!r} is no route that can demand anything")
         said = {DEMANDS[call] for call in _calls(route.dependant) if call in DEMANDS}
         if len(said) != 1:
-            raise RuntimeError(f"{sorted(route.methods)} {route.path} must demand exactly one of {[*DEMANDS.values()]}")
-        table |= {(method, route.path): next(iter(said)) for method in route.methods}
+            raise RuntimeError(f"{route.path} must demand exactly one of {[*DEMANDS.values()]}")
+        table |= {(method, route.path): next(iter(said)) for method in route.methods or ()}
     return table
 
 

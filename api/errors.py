@@ -62,10 +62,12 @@ CODES: Mapping[str, tuple[type[Refusal] | None, str]] = {
     "overloaded": (Unavailable, "the gateway has as many calls in flight as it can carry"),
     "ledger_unavailable": (Unavailable, "the ledger cannot be used now: nothing was called, nothing is charged"),
     "internal_error": (None, "a fault of ours"),
+    "provider_broke": (UpstreamFailed, "the provider broke off in the middle of an answer; nothing was charged"),
+    "expired": (None, "the gateway died in the middle of the call; its credit went back"),
 }
 """Every code of the contract: the family that it belongs to, and when it is given."""
 
-OTHER_STATUS = {"method_not_allowed": (405, "invalid_request_error"), "internal_error": INTERNAL}
+OTHER_STATUS = {"method_not_allowed": (405, "invalid_request_error"), "internal_error": INTERNAL, "expired": INTERNAL}
 
 
 def status_of(refusal: Refusal) -> int:
@@ -106,8 +108,9 @@ def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 
 def status_and_type(code: str) -> tuple[int, str]:
-    family = CODES[code][0]
-    return OTHER_STATUS[code] if family is None else TABLE[family]
+    """What a code of the contract is answered with; a code that is none is a fault of ours."""
+    family = CODES.get(code, (None, ""))[0]
+    return OTHER_STATUS.get(code, INTERNAL) if family is None else TABLE[family]
 
 
 def _row(refusal: Refusal) -> tuple[int, str]:

@@ -20,7 +20,7 @@ from domain.inference.quote import quote
 from domain.inference.rates import RateWindows, Window
 from domain.inference.serve import serve
 from domain.kernel.clock import DAY
-from domain.kernel.errors import Conflict, Forbidden, Refusal, TooMany, Unavailable, Unprocessable
+from domain.kernel.errors import Conflict, Forbidden, Invalid, Refusal, TooMany, Unavailable, Unprocessable
 from domain.kernel.events import Event
 from domain.kernel.ids import make_id
 from domain.keys.directory import Caller
@@ -57,12 +57,16 @@ class Inference:
             exchange.request = self._new_id()
             try:
                 self._check_load(exchange)
-                ask = parse(endpoint, await exchange.read_body(self.body_bytes_max))
+                body = await exchange.read_body(self.body_bytes_max)
+                ask = parse(endpoint, body)
                 caller = await self._admit(exchange, ask)
                 presented = _header(exchange.headers, b"idempotency-key")
-                if presented is not None:
-                    ask, exchange.request = await self._claim(exchange, caller, ask, presented)
-                await serve(exchange.request, ask, caller, exchange, self.services)
+                if presented:
+                    digest = hashlib.sha256(body).hexdigest()[:32]
+                    ask = msgspec.structs.replace(ask, body_digest=digest)
+                    await self._serve_once(exchange, ask, caller, presented)
+                else:
+                    await serve(exchange.request, ask, caller, exchange, self.services)
             except Refusal as refusal:
                 exchange.refuse(refusal)
 
@@ -72,7 +76,7 @@ class Inference:
         exchange.request = self._new_id()
         try:
             self._check_load(exchange)
-            ask = parse("chat", await exchange.read_body(self.body_bytes_max))
+            ask = _parse_either(await exchange.read_body(self.body_bytes_max))
             await self._admit(exchange, ask)
             chosen = plan(ask.needs, self.services.catalog(), self.services.configured())
             exchange.json(msgspec.json.encode(quote(ask, chosen, self.services.sizes)))
@@ -99,34 +103,46 @@ class Inference:
                     f"This key may make {window.limit} requests a minute. Slow down, or raise its rpm_limit.",
                     retry_after=max(1, math.ceil(window.retry_seconds)),
                 )
-        if caller.models is not None and ask.model not in caller.models:
-            raise Forbidden(
-                "forbidden_scope",
-                f"This key may not use '{ask.model}'. Use one of its models, or change its list.",
-                param="model",
-            )
+        if caller.models is not None:
+            for index, step in enumerate(ask.needs.steps):
+                if step.model not in caller.models:
+                    raise Forbidden(
+                        "forbidden_scope",
+                        f"This key may not use '{step.model}'. Use one of its models, or change its list.",
+                        param=f"fallbacks[{index - 1}].model" if index else "model",
+                    )
         return caller
 
-    async def _claim(self, exchange: Exchange, caller: Caller, ask: Ask, presented: bytes) -> tuple[Ask, str]:
+    async def _serve_once(self, exchange: Exchange, ask: Ask, caller: Caller, presented: bytes) -> None:
+        """Serves under the id that belongs to the idempotency key."""
+        for _ in range(IDEMPOTENCY_TRIES):
+            exchange.request = await self._claim(exchange, ask, caller, presented)
+            try:
+                await serve(exchange.request, ask, caller, exchange, self.services)
+                return
+            except Conflict:
+                continue  # another took the id at the same moment: what became of that one is known now
+        raise _tried_too_often()
+
+    async def _claim(self, exchange: Exchange, ask: Ask, caller: Caller, presented: bytes) -> str:
         """The request id that belongs to an idempotency key, so that the ledger itself refuses a second charge.
 
         A first call that cost nothing may be made again. Raises Conflict while the first runs or when it was served,
         Unprocessable for another body.
         """
-        digest = hashlib.sha256(bytes(exchange.body)).hexdigest()[:32]
         now = self.services.clock()
         for attempt in range(IDEMPOTENCY_TRIES):
             seed = b"\0".join([caller.org.encode(), caller.key_id.encode(), presented, b"%d" % attempt])
             request = "req_" + hashlib.sha256(seed).hexdigest()[:28]
             events = await self.read_stream(f"request:{request}")
             if not events:
-                return msgspec.structs.replace(ask, body_digest=digest), request
+                return request
             first, last = events[0], events[-1]
             free = isinstance(last, HoldReleased | HoldExpired | RequestRefused)
             if free or now - first.at > IDEMPOTENCY_WINDOW:
                 continue
             exchange.request = request
-            if isinstance(first, CreditHeld) and first.body_digest != digest:
+            if isinstance(first, CreditHeld) and first.body_digest != ask.body_digest:
                 raise Unprocessable(
                     "idempotency_conflict",
                     f"This idempotency key belongs to another request ({request}). Use a new key for a new body.",
@@ -135,7 +151,24 @@ class Inference:
                 "idempotency_conflict",
                 f"This request was already made as {request}; nothing more is charged. See /v1/requests/{request}.",
             )
-        raise Conflict("idempotency_conflict", "This idempotency key was tried too often. Use a new one.")
+        raise _tried_too_often()
+
+
+def _parse_either(body: bytes) -> Ask:
+    """A chat request, or one for embeddings where it has `input` in place of `messages`."""
+    try:
+        return parse("chat", body)
+    except Invalid as refusal:
+        if refusal.param != "messages":
+            raise
+        try:
+            return parse("embeddings", body)
+        except Invalid as other:
+            raise (refusal if other.param == "input" else other) from None
+
+
+def _tried_too_often() -> Conflict:
+    return Conflict("idempotency_conflict", "This idempotency key was tried too often. Use a new one.")
 
 
 def _header(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> bytes | None:
@@ -148,5 +181,3 @@ def _limit_headers(window: Window) -> bytes:
         b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %ds\r\n"
         % (window.limit, window.remaining, math.ceil(window.reset_seconds))
     )
-
-

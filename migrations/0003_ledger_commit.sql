@@ -1,25 +1,32 @@
 -- One batch of ledger commands in one round trip and one transaction. No lock is held while a client has to run.
 -- The rules are those of domain/ledger/guards.py; a property test drives both with the same interleavings.
 --
--- Order inside a batch: ends (settle, release, expire), then extensions, then holds in arrival order, then notes.
--- Answers only what did not succeed: the list, the index in that list, a code, and two amounts that explain it.
+-- Order inside a batch: ends (settle, release, expire), then extensions, then holds, then notes; each list in arrival
+-- order. Answers only what did not succeed: the list, the index in that list, a code, and two amounts that explain it.
+-- A repeat of the ending that is recorded already, byte for byte, is a success. With `end_before` only holds whose
+-- deadline is earlier are ended.
+--
+-- Plans are made once and kept, perhaps on tables that are still empty. No table may ever be read as a whole: only bitmap
+-- scans are on, which need a key to look up, and what is looked up for each row is a scalar sub-select, which cannot be
+-- turned into a join or hashed.
 
 create function ledger_commit(
     in_month int, in_day int,
     hold_request text[], hold_org text[], hold_key text[], hold_workspace text[], hold_amount bigint[],
     hold_expires bigint[], hold_state bytea[], hold_topic text,
-    end_request text[], end_cost bigint[], end_topic text[], end_state bytea[],
+    end_request text[], end_held bigint[], end_cost bigint[], end_topic text[], end_state bytea[],
     more_request text[], more_amount bigint[], more_expires bigint[], more_state bytea[], more_topic text,
-    note_request text[], note_topic text[], note_state bytea[]
+    note_request text[], note_topic text[], note_state bytea[],
+    end_before bigint default null
 ) returns table (list text, i int, code text, a bigint, b bigint)
 language plpgsql
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_indexscan = off set enable_indexonlyscan = off
+set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
     done int[];
     crowded text[];
-    n int;
     r record;
     h record;
     g record;
@@ -28,9 +35,12 @@ begin
 
     if cardinality(end_request) > 0 then
         with e as materialized (
-            select * from unnest(end_request, end_cost, end_topic, end_state) with ordinality u (request, cost, topic, state, i)
+            select * from unnest(end_request, end_held, end_cost, end_topic, end_state)
+                with ordinality u (request, held, cost, topic, state, i)
         ), gone as (
-            delete from hold h using e where h.request = e.request and e.cost <= h.amount
+            delete from hold h using e
+            where h.request = e.request and h.amount = e.held and e.cost between 0 and e.held
+                and (end_before is null or h.expires < end_before)
             returning e.i, e.cost, e.topic, e.state, h.request, h.org, h.key, h.workspace, h.month, h.amount, h.version
         ), recorded as (
             insert into events (originator_id, originator_version, topic, state)
@@ -45,40 +55,60 @@ begin
                 select scope, month, sum(cost)::bigint cost, sum(amount)::bigint amount
                 from gone, unnest(array[key, workspace]) scope group by scope, month
             ) d
-            where t.scope = d.scope and t.month = d.month
+            where t.scope = d.scope
         )
-        select array_agg(i::int) into done from gone;
-        if coalesce(cardinality(done), 0) < cardinality(end_request) then
-            return query
-                select 'end', u.i::int, case when h.request is null then 'ended' else 'over' end, h.amount, u.cost
-                from unnest(end_request, end_cost) with ordinality u (request, cost, i)
-                left join hold h on h.request = u.request
-                where u.i <> all(coalesce(done, '{}'));
+        select coalesce(array_agg(i::int), '{}') into done from gone;
+        if cardinality(done) < cardinality(end_request) then
+            for r in
+                select * from unnest(end_request, end_held, end_cost, end_topic, end_state)
+                    with ordinality u (request, held, cost, topic, state, i)
+                where i <> all(done) order by i
+            loop
+                list := 'end'; i := r.i; a := null; b := r.cost;
+                select * into h from hold t where t.request = r.request;
+                if found then
+                    code := case when r.cost between 0 and h.amount and r.held <> h.amount then 'held' else 'over' end;
+                    a := h.amount;
+                    return next;
+                elsif not exists (
+                    select from events t where t.originator_id = 'request:' || r.request and t.originator_version > 1
+                        and t.topic = r.topic and t.state = r.state
+                ) then
+                    code := 'ended'; return next;
+                end if;
+            end loop;
         end if;
     end if;
 
     for r in
-        select * from unnest(more_request, more_amount, more_expires, more_state) with ordinality u (request, amount, expires, state, i)
+        select * from unnest(more_request, more_amount, more_expires, more_state)
+            with ordinality u (request, amount, expires, state, i)
+        order by i
     loop
-        list := 'more'; i := r.i; a := null; b := null;
+        list := 'more'; i := r.i; code := null; a := null; b := null;
         select * into h from hold t where t.request = r.request;
         if not found then code := 'ended'; return next; continue; end if;
-        code := null;
-        for g in select * from allowance t where t.scope in (h.key, h.workspace) and t.month = h.month loop
-            if g.budget is not null and g.used + g.held + r.amount > g.budget then
-                code := 'budget'; a := g.budget; b := g.used + g.held;
+        for g in
+            select * from allowance t where t.scope in (h.key, h.workspace) and t.month = h.month order by t.scope <> h.key
+        loop
+            if r.amount > 0 and g.used + g.held + r.amount > g.budget then
+                code := case when g.scope = h.key then 'key_budget' else 'workspace_budget' end;
+                a := g.budget; b := g.used + g.held;
+                exit;
             end if;
         end loop;
-        if code is not null then return next; continue; end if;
-        update balance t set available = t.available - r.amount, held = t.held + r.amount
-            where t.org = h.org and t.available >= r.amount;
-        if not found then
-            code := 'insufficient_credits';
-            select t.available, t.held into a, b from balance t where t.org = h.org;
-            return next; continue;
+        if code is null then
+            update balance t set available = t.available - r.amount, held = t.held + r.amount
+                where t.org = h.org and t.available >= r.amount;
+            if not found then
+                code := 'insufficient_credits';
+                select t.available, t.held into a, b from balance t where t.org = h.org;
+            end if;
         end if;
+        if code is not null then return next; continue; end if;
         update allowance t set held = t.held + r.amount where t.scope in (h.key, h.workspace) and t.month = h.month;
-        update hold t set amount = t.amount + r.amount, expires = r.expires, version = t.version + 1 where t.request = r.request;
+        update hold t set amount = t.amount + r.amount, expires = r.expires, version = t.version + 1
+            where t.request = r.request;
         insert into events (originator_id, originator_version, topic, state)
             values ('request:' || r.request, h.version + 1, more_topic, r.state);
     end loop;
@@ -89,7 +119,7 @@ begin
                 with ordinality u (request, org, key, workspace, amount, expires, state, i)
         ), late as materialized (   -- an org in which anything at all might not fit goes the exact way
             select org from (select org, sum(amount)::bigint amount from c group by org) z
-                where coalesce((select t.available from balance t where t.org = z.org), -1) < z.amount
+                where coalesce((select t.available < z.amount from balance t where t.org = z.org), true)
             union all
             select org from (
                 select org, scope, sum(amount)::bigint amount, count(*) calls
@@ -97,10 +127,14 @@ begin
             ) z
             where coalesce((
                 select t.month > in_month or t.day > in_day
-                    or case when t.month = in_month then t.used + t.held else 0 end + z.amount > t.budget
-                    or case when t.day = in_day then t.calls else 0 end + z.calls > t.daily
-                    or false
-                from allowance t where t.scope = z.scope), not exists (select 1 from allowance t where t.scope = z.scope))
+                    or coalesce(case when t.month = in_month then t.used + t.held else 0 end + z.amount > t.budget, false)
+                    or coalesce(case when t.day = in_day then t.calls else 0 end + z.calls > t.daily, false)
+                from allowance t where t.scope = z.scope), true)
+            union all
+            select org from c where coalesce((
+                select true from events t where t.originator_id = 'request:' || c.request and t.originator_version = 1), false)
+            union all
+            select unnest(array_agg(org)) from c group by request having count(*) > 1
         ), fit as materialized (
             select * from c where org <> all(array(select org from late))
         ), kept as (
@@ -132,25 +166,25 @@ begin
                 where org = any(crowded) order by i
             loop
                 list := 'hold'; i := r.i; code := null; a := null; b := null;
-                if exists (select 1 from events t where t.originator_id = 'request:' || r.request and t.originator_version = 1) then
+                if exists (
+                    select from events t where t.originator_id = 'request:' || r.request and t.originator_version = 1
+                ) then
                     code := 'duplicate'; return next; continue;
                 end if;
-                n := 0;
                 for g in
-                    select t.*, t.scope = r.key as is_key,
+                    select t.*, u.of,
                         case when t.month = in_month then t.used + t.held else 0 end as spent,
                         case when t.day = in_day then t.calls else 0 end as today
-                    from allowance t where t.scope in (r.key, r.workspace) order by t.scope <> r.key
+                    from unnest(array[r.key, r.workspace], array['key', 'workspace']) u (scope, of)
+                    left join allowance t on t.scope = u.scope order by u.of
                 loop
-                    n := n + 1;
-                    if g.month > in_month or g.day > in_day then code := 'period';
+                    if g.scope is null then code := 'unknown';
+                    elsif g.month > in_month or g.day > in_day then code := 'period';
                     elsif g.today + 1 > g.daily then code := 'daily'; a := g.daily; b := g.today;
-                    elsif g.spent + r.amount > g.budget then
-                        code := case when g.is_key then 'key_budget' else 'workspace_budget' end; a := g.budget; b := g.spent;
+                    elsif g.spent + r.amount > g.budget then code := g.of || '_budget'; a := g.budget; b := g.spent;
                     end if;
                     exit when code is not null;
                 end loop;
-                if code is null and n < 2 then code := 'unknown'; end if;
                 if code is null then
                     update balance t set available = t.available - r.amount, held = t.held + r.amount
                         where t.org = r.org and t.available >= r.amount;
@@ -174,6 +208,7 @@ begin
     end if;
 
     insert into events (originator_id, originator_version, topic, state)
-        select 'request:' || request, 1, topic, state from unnest(note_request, note_topic, note_state) u (request, topic, state)
+        select 'request:' || request, 1, topic, state
+        from unnest(note_request, note_topic, note_state) with ordinality u (request, topic, state, i) order by i
         on conflict do nothing;
 end $$;

@@ -33,7 +33,7 @@ create table activity (
 );
 """
 INDEXES = """
-create index activity_feed on activity (org, at desc, id desc);
+create index activity_feed on activity (org, at desc);
 """
 _TYPES = ["int8", "int8", *["text"] * 9, *["int4"] * 4, "int8", "bool", "bool"]
 

@@ -4,6 +4,7 @@ The same fold serves live batches and rebuilds. A projection that fails stops wh
 """
 
 import concurrent.futures
+import contextlib
 import gc
 import logging
 import multiprocessing
@@ -468,9 +469,10 @@ def wait_for(connection: Connection, name: str, position: int, *, timeout_second
     query = sql.SQL("select at >= {} from {}.position").format(position, sql.Identifier(f"view_{name}"))
     deadline = time.monotonic() + timeout_seconds
     while True:
-        row = connection.execute(query).fetchone()
-        if row is not None and row[0]:
-            return True
+        with contextlib.suppress(psycopg.errors.UndefinedTable):  # not made yet, in the first moments of a database
+            row = connection.execute(query).fetchone()
+            if row is not None and row[0]:
+                return True
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.01)

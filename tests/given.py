@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from domain.accounts.service import create_org
+from domain.accounts.service import create_org, create_workspace
 from domain.kernel.clock import DAY
 from domain.kernel.money import rupees
 from domain.kernel.store import Store
@@ -48,3 +48,17 @@ def given_key(store: Store, org: str, *, key: str = "", terms: KeyTerms | None =
         by="test",
     )
     return Minted(org, (terms and terms.workspace) or f"ws_{org}", key, secret)
+
+
+def given_workspace(store: Store, org: str, workspace: str, *, name: str = "", at: int = NOON) -> str:
+    create_workspace(
+        store,
+        org=org,
+        workspace=workspace,
+        name=name or workspace,
+        monthly_budget=None,
+        workspaces_max=20,
+        at=at,
+        by="test",
+    )
+    return workspace

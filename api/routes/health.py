@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 
 from api.caller import Services, public
 from api.errors import documented
@@ -18,11 +18,13 @@ async def live() -> dict[str, str]:
 
 
 @router.get("/readyz", responses=documented("ledger_unavailable"))
-def ready(app: Services) -> dict[str, str]:
+def ready(app: Services, request: Request) -> dict[str, str]:
     """This process can serve: it knows all keys, and the ledger can be reached."""
     if not app.directory.fresh():
         raise Unavailable("ledger_unavailable", "Keys cannot be checked at the moment.", retry_after=1)
-    app.log.head()
+    gateway = request.app.state.gateway
+    if gateway is not None and not getattr(gateway.services.ledger, "connected", True):
+        raise Unavailable("ledger_unavailable", "The ledger cannot be written at the moment.", retry_after=1)
     return {"status": "ok"}
 
 

@@ -50,7 +50,12 @@ def show_activity(
     }
 
 
-@router.get("/me/activity/events", response_model=ActivityEvents, responses=documented(*WHO, "invalid_request"))
+@router.get(
+    "/me/activity/events",
+    response_model=ActivityEvents,
+    response_model_exclude_unset=True,
+    responses=documented(*WHO, "invalid_request"),
+)
 def list_activity_events(
     caller: FullCaller,
     app: Services,

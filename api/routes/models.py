@@ -10,13 +10,20 @@ from domain.kernel.errors import NotFound
 router = APIRouter(tags=["Catalog"], dependencies=[Depends(public)])
 
 
-@router.get("/v1/models", response_model=ModelList, responses=documented("invalid_api_key"))
+@router.get(
+    "/v1/models", response_model=ModelList, response_model_exclude_unset=True, responses=documented("invalid_api_key")
+)
 async def list_models(app: Services) -> object:
     """Every model with its routes and prices, a chat model first. No key is needed; a bad one is refused."""
     return model_list(app.catalog)
 
 
-@router.get("/v1/models/{id:path}", response_model=ModelRow, responses=documented("invalid_api_key", "model_not_found"))
+@router.get(
+    "/v1/models/{id:path}",
+    response_model=ModelRow,
+    response_model_exclude_unset=True,
+    responses=documented("invalid_api_key", "model_not_found"),
+)
 async def show_model(id: str, app: Services) -> object:
     """One model; its id may hold slashes, as they are or as `%2F`."""
     model = app.catalog.models.get(id)

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from api.errors import status_and_type
 from api.schemas.money import Amount, show
 from api.schemas.times import moment, show_day
 
@@ -131,6 +132,7 @@ def activity_event(row: Mapping[str, Any]) -> dict[str, Any]:
     shown |= {
         "at": moment(row["at"]),
         "provider": row["provider"] or None,
+        "status": status_and_type(row["error_code"])[0] if row["error_code"] else 200,
         "latency_ms": row["first_byte_ms"],
         "cost_inr": show(row["cost"]),
     }

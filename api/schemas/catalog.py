@@ -108,8 +108,8 @@ def _route_row(route: Route) -> dict[str, Any]:
         "provider": route.provider,
         "upstream_model": route.upstream,
         "residency": route.residency or None,
-        "inputINRPerMtok": _per_mtok(rates and rates.input),
-        "outputINRPerMtok": _per_mtok(rates and rates.output),
+        "inputINRPerMtok": _per_mtok(rates.input if rates else None),
+        "outputINRPerMtok": _per_mtok(rates.output if rates else None),
     }
     if rates and rates.cached_input != rates.input:
         row["cachedInputINRPerMtok"] = _per_mtok(rates.cached_input)

@@ -48,6 +48,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         if operation is not None:
             operation["security"] = SECURITY[demand]
             operation["responses"].pop("422", None)  # what cannot be read is answered 400, in our envelope
+            _complete_examples(operation)
     document["paths"] = PATHS | document["paths"]
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
@@ -58,3 +59,11 @@ def describe(app: FastAPI) -> dict[str, Any]:
         "operator": {"type": "http", "scheme": "bearer", "description": "BR_OPERATOR_TOKEN"},
     }
     return document
+
+
+def _complete_examples(operation: dict[str, Any]) -> None:
+    """Puts back the nulls that FastAPI leaves out of what it describes: the envelope has all four fields, always."""
+    for reply in operation["responses"].values():
+        for example in reply.get("content", {}).get("application/json", {}).get("examples", {}).values():
+            error = example["value"]["error"]
+            example["value"] = {"error": {name: error.get(name) for name in ("message", "type", "param", "code")}}

@@ -21,7 +21,7 @@ class NewWorkspace(BaseModel):
 class WorkspacePatch(BaseModel):
     """What to change; a budget of null lifts the limit, what is left out stays."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"monthly_budget_inr": None}})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"monthly_budget_inr": 500}})
 
     name: str = ""
     monthly_budget_inr: Rupees | None = None

@@ -1,4 +1,4 @@
-"""What can be done with orgs and workspaces. Each function decides on the org as a whole and appends in one transaction."""
+"""What can be done with orgs and workspaces. Each function decides on the org as a whole and appends once."""
 
 from msgspec import UNSET, UnsetType
 
@@ -43,7 +43,7 @@ def create_workspace(
 ) -> int | None:
     """`monthly_budget` in nano-rupees, None for no limit. A repeat with the same id changes nothing.
 
-    Raises Invalid `workspace_limit`, `duplicate_workspace_name` or `invalid_request`, NotFound where the org is unknown.
+    Raises Invalid `workspace_limit`, `duplicate_workspace_name` or `invalid_request`, NotFound for an unknown org.
     """
 
     def decide(state: Org) -> Decision:
@@ -70,7 +70,7 @@ def update_workspace(
     org: str,
     workspace: str,
     name: str | UnsetType = UNSET,
-    monthly_budget: int | None | UnsetType = UNSET,
+    monthly_budget: int | UnsetType | None = UNSET,
     at: int,
     by: str,
 ) -> int | None:

@@ -1,7 +1,7 @@
 """Requests as clients send them: what the gateway reads, what it takes away, what it passes on untouched.
 
-A body is taken apart at its top level only. Every value the gateway does not own is forwarded as the client's own bytes,
-unknown fields included; fields of ours never reach a provider.
+A body is taken apart at its top level only. Every value the gateway does not own is forwarded as the client's own
+bytes, unknown fields included; fields of ours never reach a provider.
 """
 
 import re
@@ -10,6 +10,7 @@ from typing import Any, Literal, NoReturn
 import msgspec
 
 from domain.catalog.model import Modality
+from domain.inference.metering import TOKENS_MAX
 from domain.kernel.errors import Invalid
 from domain.kernel.money import parse_inr
 from domain.ledger.sizing import estimate_input_tokens, least_input_tokens
@@ -36,9 +37,14 @@ NOT_OFFERED = {
     "sangam": "Consensus panels are not offered here yet. Leave out 'sangam'.",
 }
 
-# Fields whose text costs tokens; anything else in a body is settings.
-_PROMPT_FIELDS = ("messages", "input", "tools", "functions", "response_format", "prediction")
+NAME_CHARACTERS_MAX = 200
+
+# Fields that surely are part of the prompt; a provider may know others, so all bytes count towards the upper bound.
+_PROMPT_FIELDS = frozenset({"messages", "input", "tools", "functions", "response_format", "prediction"})
 _INLINE_MEDIA = re.compile(rb'"(?:data:[a-z]+/[^"]{1,100};base64,)?[A-Za-z0-9+/=\\]{512,}"')
+_LINKED_MEDIA = re.compile(rb'"(?:url|image_url|video_url|audio_url|file_url|file_id)"\s*:\s*"(?!data:)')
+_MEDIA_MARKS = (b"base64,", b'_url"', b'"input_audio"', b'"file"')
+_BLOB = re.compile(r"(?:data:[^,]{1,200},)?[A-Za-z0-9+/=]{512,}")
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -94,23 +100,25 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 def parse(endpoint: Endpoint, body: bytes) -> Ask:
     """Raises Invalid `invalid_request` naming the field at fault, or `unsupported_parameter`."""
     try:
+        body.decode()  # msgspec passes over strings that it need not read, be they UTF-8 or not
         fields = _fields.decode(body)
         members = _members.decode(body)
     except msgspec.ValidationError as error:
         _refuse_field(error)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid("invalid_request", f"The body is not valid JSON: {error}.") from None
+    _require_names(fields)
     prompt = "messages" if endpoint == "chat" else "input"
     if bytes(members.get(prompt, b"null")) == b"null":
         raise Invalid("invalid_request", f"'{prompt}' is required.", param=prompt)
     for name in NOT_OFFERED.keys() & members.keys():
         raise Invalid("unsupported_parameter", NOT_OFFERED[name], param=name)
-    choices = fields.n or 1
+    choices = 1 if fields.n is None else fields.n
     limit = _output_limit(fields)
     if choices < 1 or choices > 128:
         raise Invalid("invalid_request", "'n' must be between 1 and 128.", param="n")
     passed_on = {name: value for name, value in members.items() if name not in OURS}
-    most, least = bound_input_tokens(members)
+    most, least = bound_input_tokens(passed_on)
     return Ask(
         endpoint=endpoint,
         model=fields.model,
@@ -125,20 +133,22 @@ def parse(endpoint: Endpoint, body: bytes) -> Ask:
 
 
 def bound_input_tokens(members: dict[str, msgspec.Raw]) -> tuple[int, int]:
-    """An upper and a lower bound on the prompt's tokens, from its bytes. Inline media counts by the piece."""
-    size = media = media_bytes = 0
-    for name in _PROMPT_FIELDS:
-        raw = members.get(name)
-        if raw is None:
+    """An upper and a lower bound on the prompt's tokens, from its bytes. Media counts by the piece."""
+    total = prompt = media = media_bytes = 0
+    for name, raw in members.items():
+        total += len(raw)
+        if name not in _PROMPT_FIELDS:
             continue
+        prompt += len(raw)
         text = bytes(raw)
-        size += len(text)
-        if b"base64," in text or b'"input_audio"' in text or b'"file_data"' in text:
-            for found in _INLINE_MEDIA.finditer(text):
-                media_bytes += found.end() - found.start()
-                media += 1
-    most = estimate_input_tokens(size, images=media, image_bytes=media_bytes)
-    return most, least_input_tokens(size, image_bytes=media_bytes)
+        if name == "messages" and any(mark in text for mark in _MEDIA_MARKS):
+            inline = [found.end() - found.start() for found in _INLINE_MEDIA.finditer(text)]
+            media_bytes += sum(inline)
+            media += len(inline) + len(_LINKED_MEDIA.findall(text))
+        elif name == "input" and b'"' not in text:
+            total += 3 * text.count(b",")  # token numbers: a comma behind each but the last
+    most = estimate_input_tokens(total, images=media, image_bytes=media_bytes)
+    return most, least_input_tokens(prompt, image_bytes=media_bytes)
 
 
 def prompt_text(ask: Ask) -> str:
@@ -147,7 +157,7 @@ def prompt_text(ask: Ask) -> str:
 
     def collect(value: Any) -> None:
         if isinstance(value, str):
-            if not value.startswith("data:"):
+            if not _BLOB.fullmatch(value):
                 said.append(value)
         elif isinstance(value, dict):
             for inner in value.values():
@@ -156,10 +166,18 @@ def prompt_text(ask: Ask) -> str:
             for inner in value:
                 collect(inner)
 
-    for name in _PROMPT_FIELDS:
-        if name in ask.members:
+    for name in sorted(_PROMPT_FIELDS & ask.members.keys()):
+        try:
             collect(msgspec.json.decode(ask.members[name]))
+        except (msgspec.DecodeError, RecursionError):  # passed on unread, so it must not break the settlement now
+            said.append(bytes(ask.members[name]).decode())
     return "\n".join(said)
+
+
+def token_numbers(ask: Ask) -> int:
+    """How many tokens an embeddings request brings as numbers instead of text."""
+    given = bytes(ask.members.get("input", b""))
+    return 0 if b'"' in given else len(re.findall(rb"\d+", given))
 
 
 def payload(
@@ -201,9 +219,8 @@ def _needs(fields: _Fields, endpoint: Endpoint, names: frozenset[str], *, most: 
     fallbacks = fields.fallbacks or []
     if len(fallbacks) > FALLBACKS_MAX:
         raise Invalid("invalid_request", f"'fallbacks' takes at most {FALLBACKS_MAX} steps.", param="fallbacks")
-    steps = (Step(model=fields.model, provider=fields.provider),) + tuple(
-        Step(model=step.model, provider=step.provider) for step in fallbacks
-    )
+    primary = Step(model=fields.model, provider=fields.provider)
+    steps = (primary, *[Step(model=step.model, provider=step.provider) for step in fallbacks])
     modality: Modality = "chat" if endpoint == "chat" else "embedding"
     return Needs(
         steps=steps,
@@ -219,12 +236,26 @@ def _needs(fields: _Fields, endpoint: Endpoint, names: frozenset[str], *, most: 
     )
 
 
+def _require_names(fields: _Fields) -> None:
+    """Names go into the record and into messages, so they must be short and printable."""
+    names = [("model", fields.model), ("provider", fields.provider)]
+    for index, step in enumerate(fields.fallbacks or ()):
+        names += [(f"fallbacks[{index}].model", step.model), (f"fallbacks[{index}].provider", step.provider)]
+    for param, name in names:
+        if name is not None and not (0 < len(name) <= NAME_CHARACTERS_MAX and name.isprintable()):
+            raise Invalid(
+                "invalid_request", f"'{param}' must be 1 to {NAME_CHARACTERS_MAX} printable characters.", param=param
+            )
+
+
 def _output_limit(fields: _Fields) -> int | None:
     """The smaller of the two limits that OpenAI's wire knows, None where neither is set."""
     limits = [limit for limit in (fields.max_completion_tokens, fields.max_tokens) if limit is not None]
-    if limits and min(limits) < 1:
+    if not limits:
+        return None
+    if min(limits) < 1:
         raise Invalid("invalid_request", "The output limit must be at least 1 token.", param="max_tokens")
-    return min(limits, default=None)
+    return min(*limits, TOKENS_MAX)  # keeps every amount within what the ledger can store
 
 
 def _max_cost(raw: msgspec.Raw | None) -> int | None:
@@ -234,7 +265,7 @@ def _max_cost(raw: msgspec.Raw | None) -> int | None:
         nanos = parse_inr(bytes(raw).decode().strip('"'))
         if nanos <= 0:
             raise ValueError
-    except ValueError:
+    except (ValueError, ArithmeticError):
         raise Invalid(
             "invalid_request",
             "'max_cost_inr' must be a positive number of rupees with at most nine decimals.",

@@ -31,23 +31,31 @@ class Broken(Exception):
 
 @dataclass
 class Stream:
-    """The state of one relay. `text` is what reached us, `usage` the provider's last report; `ending` says how it
-    ended: `finished`, `client_gone`, or `ceiling` when the money for more could not be held."""
+    """The state of one relay. `text` is what the client was sent, `usage` the provider's last report; `ending` says how
+    it ended: `finished`, `client_gone`, or `ceiling` when the money for more could not be held.
+
+    `grow` extends the hold towards so many output tokens, or only renews it, and answers how many it covers now;
+    `due` tells when a renewal is; `count` is the tokenizer. `id` and `created` are ours until the provider gives its.
+    """
 
     served: Served
     outlet: Outlet
     choices: int
-    grow: Callable[[int], Awaitable[bool]]
+    grow: Callable[[int], Awaitable[int]]
+    due: Callable[[], bool]
+    count: Callable[[str], Awaitable[int]]
     tokens_held: int
     grace_seconds: float
-    renew_seconds: float
+    id: str
+    created: int
     text: list[str] = field(default_factory=list)
     usage: Mapping[str, Any] | None = None
     ending: str = "finished"
-    id: str | None = None
-    created: int | None = None
     opened: bool = False
-    finished: bool = False
+    finished: set[int] = field(default_factory=set)
+    closed: bool = False
+    _named: bool = False
+    _counted: int = 0
     _pieces: int = 0
     _bytes: int = 0
     _kept_back: bytes = b""
@@ -58,16 +66,19 @@ class Stream:
         if not self.opened:
             self.outlet.open(self.served)
             self.opened = True
-        if self.ending == "ceiling" and not self.finished:
+        if self.ending == "ceiling" and not self.complete:
             frames += frame_of(forced_end(self))
         return frames
 
     def take(self, piece: Piece) -> None:
-        if piece.usage is not None:
+        if piece.usage:
             self.usage = piece.usage
-        self.id = self.id or piece.id
-        self.created = self.created or piece.created
-        self.finished = self.finished or piece.finished
+        elif piece.text:
+            self.usage = None  # a report that more text followed was not the last word
+        if piece.id is not None and not self._named:
+            self.id, self.created, self._named = piece.id, piece.created or self.created, True
+        self.finished.update(piece.finished)
+        self.closed = self.closed or piece.closing
         if piece.text:
             self.text.append(piece.text)
             self._pieces += 1
@@ -75,12 +86,32 @@ class Stream:
 
     @property
     def has_content(self) -> bool:
-        return bool(self.text) or self.finished
+        return bool(self.text) or bool(self.finished)
 
     @property
-    def tokens(self) -> int:
-        """An estimate of the output so far that is seldom too low."""
-        return max(self._pieces, self._bytes // BYTES_PER_TOKEN)
+    def complete(self) -> bool:
+        """Every choice has its finish reason: what may be missing now is the usage."""
+        return len(self.finished) >= self.choices
+
+    def tokens_with(self, text: str) -> int:
+        """An estimate of the output up to this text that is seldom too low."""
+        return self._counted + max(self._pieces + 1, (self._bytes + len(text.encode())) // BYTES_PER_TOKEN)
+
+    async def covers(self, text: str) -> bool:
+        """Whether the hold has room for this text too, extended as far as the money goes.
+
+        Estimates never cut anyone off: before that, the whole answer is counted.
+        """
+        wanted = self.tokens_with(text)
+        if wanted <= self.tokens_held:
+            return True
+        self.tokens_held = await self.grow(wanted * GROWTH)
+        if wanted <= self.tokens_held:
+            return True
+        counted = await self.count("".join([*self.text, text]))
+        self._counted = counted - max(1, len(text.encode()) // BYTES_PER_TOKEN)  # which `take` adds
+        self._pieces = self._bytes = 0
+        return counted <= self.tokens_held
 
     async def pass_on(self, frames: list[bytes]) -> None:
         if not self.has_content:
@@ -101,29 +132,28 @@ async def relay(reply: Reply, stream: Stream) -> None:
     Raises Broken when the provider breaks off, sends an error or nonsense.
     """
     loop = asyncio.get_running_loop()
-    renewed = loop.time()
     frames = Frames()
-    rewriter = StreamRewriter(stream.served.model)
+    rewriter = StreamRewriter(stream.served.model, id=stream.id, created=stream.created)
     stream.outlet.when_gone(lambda: _leave(loop, reply, stream))
-    while True:
+    done = False
+    while not done:
         try:
             block = await reply.next_block()
         except UpstreamFault as fault:
-            if stream.ending == "client_gone":
+            if stream.complete or (stream.ending == "client_gone" and stream.has_content):
                 return
             raise Broken(fault.kind, fault.message, opened=stream.opened) from fault
         done = await _pass_block(block, frames, rewriter, stream)
-        if done or not block:
+        if stream.ending == "ceiling":
+            return
+        if not block:
             break
-        if stream.tokens > stream.tokens_held or loop.time() - renewed > stream.renew_seconds:
-            renewed = loop.time()
-            if not await _grow(stream):
-                stream.ending = "ceiling"
-                return
-    if not stream.finished and stream.usage is None and not done:
-        raise Broken("cut", "The provider ended the stream before the answer was complete.", opened=stream.opened)
+        if stream.due():
+            stream.tokens_held = await stream.grow(stream.tokens_held)
     if not stream.has_content and stream.usage is None:
-        raise Broken("unusable", "The provider sent an empty stream.", opened=False)
+        raise Broken("unusable", "The provider sent an empty stream.", opened=stream.opened)
+    if not (done or stream.finished or stream.closed):
+        raise Broken("cut", "The provider ended the stream before the answer was complete.", opened=stream.opened)
 
 
 async def _pass_block(block: bytes, frames: Frames, rewriter: StreamRewriter, stream: Stream) -> bool:
@@ -132,13 +162,16 @@ async def _pass_block(block: bytes, frames: Frames, rewriter: StreamRewriter, st
     passed: list[bytes] = []
     try:
         for data in frames.feed(block) if block else frames.end():
-            if data == DONE:
+            if data.startswith(DONE):
                 done = True
                 break
             piece = read_chunk(data)
             if piece.error is not None:
                 await stream.pass_on(passed)
                 raise Broken("error_frame", f"The provider reported: {piece.error}.", opened=stream.opened)
+            if piece.text and not await stream.covers(piece.text):
+                stream.ending = "ceiling"
+                break
             stream.take(piece)
             if piece.forward:
                 passed.append(frame_of(rewriter.rewrite(data, piece)))
@@ -150,20 +183,10 @@ async def _pass_block(block: bytes, frames: Frames, rewriter: StreamRewriter, st
     return done
 
 
-async def _grow(stream: Stream) -> bool:
-    """Holds credit for more of this answer: twice what it has come to."""
-    wanted = max(stream.tokens * GROWTH, stream.tokens_held)
-    if await stream.grow(wanted):
-        stream.tokens_held = wanted
-        return True
-    if stream.tokens <= stream.tokens_held:
-        return True  # only the deadline could not be moved; the hold still covers what was produced
-    return False
-
-
 def _leave(loop: asyncio.AbstractEventLoop, reply: Reply, stream: Stream) -> None:
     """The client hung up: read on for the usage, but not for long."""
-    stream.ending = "client_gone"
+    if stream.ending == "finished":
+        stream.ending = "client_gone"
     loop.call_later(stream.grace_seconds, reply.close)
 
 
@@ -171,13 +194,14 @@ def forced_end(stream: Stream) -> bytes:
     """The chunk that ends an answer whose money has run out."""
     return msgspec.json.encode(
         {
-            "id": stream.id or "",
+            "id": stream.id,
             "object": "chat.completion.chunk",
-            "created": stream.created or 0,
+            "created": stream.created,
             "model": stream.served.model,
             "choices": [
                 {"index": index, "delta": {}, "logprobs": None, "finish_reason": "length"}
                 for index in range(stream.choices)
+                if index not in stream.finished
             ],
         }
     )

@@ -4,6 +4,7 @@ Usage may stand in five places of a stream: a last chunk without choices, the la
 last counts, never the sum), `x_groq.usage`, or `choices[0].usage`; or nowhere.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ import msgspec
 
 from domain.inference.messages import Endpoint, join_members
 from domain.inference.metering import Usage, UsageSemantics, read_usage, to_openai
+
+
+_LIST_OF_OBJECTS = re.compile(rb"\[\s*\{")
 
 
 class Unusable(Exception):
@@ -28,7 +32,7 @@ class _Delta(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
-    index: Any = 0
+    index: Any = None
     delta: _Delta | None = None
     finish_reason: str | None = None
     usage: Any = None
@@ -40,23 +44,29 @@ class _Groq(msgspec.Struct):
 
 class _Chunk(msgspec.Struct):
     id: Any = None
+    object: Any = None
     created: Any = None
     model: str | None = None
     choices: list[_Choice] | None = None
     usage: Any = None
     error: Any = None
+    message: Any = None
+    detail: Any = None
     x_groq: _Groq | None = None
 
 
 class Piece(msgspec.Struct):
     """One frame of a stream, understood. `text` is what it adds to the answer, empty for opening and closing frames;
-    `usage` is the provider's own report, as it stood; `forward` is False where the frame held nothing but usage."""
+    `finished` are the choices that it ends; `usage` is the provider's own report, as it stood. `forward` is False for
+    a frame that a client has no use for: nothing but usage, or no chunk at all. `regular`: it has every member that a
+    strict client wants and none that it must not see, so that only the name of the model has to change."""
 
     text: str = ""
-    choices: int = 0
-    finished: bool = False
+    finished: tuple[int, ...] = ()
     usage: Mapping[str, Any] | None = None
+    closing: bool = False
     forward: bool = True
+    regular: bool = False
     error: str | None = None
     id: str | None = None
     created: int | None = None
@@ -70,41 +80,49 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 def read_chunk(data: bytes) -> Piece:
     """Raises Unusable for a frame that is not a JSON object of the wire."""
     try:
+        if not data.isascii():
+            data.decode()
         chunk = _chunk.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unusable("The provider sent a frame that is not a chat completion chunk.") from error
-    if chunk.error:
-        return Piece(error=error_text(chunk.error))
+    told = chunk.error
+    if not told and chunk.choices is None and chunk.usage is None:
+        told = chunk.message or chunk.detail  # an error without its envelope
+    if told:
+        return Piece(error=error_text(told))
     piece = Piece(
         id=chunk.id if isinstance(chunk.id, str) else None,
         created=chunk.created if isinstance(chunk.created, int) else None,
         model=chunk.model,
     )
+    piece.regular = piece.id is not None and piece.created is not None and isinstance(chunk.object, str)
     usage = chunk.usage
     if usage is None and chunk.x_groq is not None:
         usage = chunk.x_groq.usage
-    choices = chunk.choices or ()
-    for choice in choices:
+    for place, choice in enumerate(chunk.choices or ()):
         if choice.delta is not None:
             piece.text += _text_of(choice.delta)
+        if choice.finish_reason == "error":
+            return Piece(error="the answer ended in an error")
         if choice.finish_reason:
-            piece.finished = True
-        if usage is None and isinstance(choice.usage, dict):
+            piece.finished += (choice.index if isinstance(choice.index, int) else place,)
+        if usage is None:
             usage = choice.usage
-    piece.choices = len(choices)
+        if choice.delta is None or choice.index is None or choice.finish_reason == "" or choice.usage is not None:
+            piece.regular = False
     piece.usage = usage if isinstance(usage, dict) else None
-    piece.forward = bool(choices) or (usage is None and chunk.x_groq is None)
+    piece.regular = piece.regular and usage is None
+    piece.closing = not chunk.choices and usage is not None
+    piece.forward = chunk.choices is not None and not piece.closing
     return piece
 
 
 def _text_of(delta: _Delta) -> str:
     """Everything in a delta that a provider bills as output."""
-    parts = []
-    for part in (delta.content, delta.reasoning_content, delta.reasoning, delta.refusal):
-        if part:
-            parts.append(part if isinstance(part, str) else msgspec.json.encode(part).decode())
-            if part is delta.reasoning_content and delta.reasoning == part:
-                break  # some servers send both names during a change-over
+    said = [delta.content, delta.reasoning_content, delta.refusal]
+    if delta.reasoning != delta.reasoning_content:  # some servers send both names during a change-over
+        said.append(delta.reasoning)
+    parts = [part if isinstance(part, str) else msgspec.json.encode(part).decode() for part in said if part]
     for part in (delta.tool_calls, delta.function_call, delta.audio):
         if part:
             parts.append(_spoken(part))
@@ -122,24 +140,24 @@ def _spoken(part: Any) -> str:
 
 
 class StreamRewriter:
-    """Gives the frames of one stream our name for the model, and takes away usage that is not the final word."""
+    """Gives the frames of one stream our name for the model, takes away usage that is not the final word, and adds what
+    a strict client needs and this provider leaves out: `id` and `created` are for frames without."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, id: str, created: int) -> None:
         self._ours = msgspec.json.encode(model)
+        self._id = msgspec.json.encode(id)
+        self._created = b"%d" % created
+        self._theirs: str | None = None
         self._needle = b""
         self._replacement = b""
-        self._theirs: str | None = None
 
     def rewrite(self, data: bytes, piece: Piece) -> bytes:
-        if piece.usage is not None:
-            return self._without_usage(data)
-        if piece.model != self._theirs or (piece.model is not None and not self._needle):
-            self._learn(data, piece.model)
-        if not self._needle:
-            return data
-        if self._needle in data:
-            return data.replace(self._needle, self._replacement, 1)
-        return self._replaced(data)
+        if piece.regular:
+            if piece.model != self._theirs:
+                self._learn(data, piece.model)
+            if self._needle and data.count(self._needle) == 1:
+                return data.replace(self._needle, self._replacement)
+        return self._rebuilt(data, piece)
 
     def _learn(self, data: bytes, theirs: str | None) -> None:
         """Finds how this provider spells the member, so that later frames need a byte replacement only."""
@@ -152,23 +170,31 @@ class StreamRewriter:
             if b'"model"' + colon + value in data:
                 self._needle = b'"model"' + colon + value
                 self._replacement = b'"model"' + colon + self._ours
-                return
-        self._needle = b'"model"'
 
-    def _replaced(self, data: bytes) -> bytes:
+    def _rebuilt(self, data: bytes, piece: Piece) -> bytes:
         members = {name: bytes(value) for name, value in _members.decode(data).items()}
-        return join_members({**members, "model": self._ours})
-
-    def _without_usage(self, data: bytes) -> bytes:
-        members = {name: bytes(value) for name, value in _members.decode(data).items()}
+        if piece.id is None:
+            members["id"] = self._id
+        if piece.created is None:
+            members["created"] = self._created
+        members["object"] = b'"chat.completion.chunk"'
+        members["model"] = self._ours
         members.pop("usage", None)
-        members.pop("x_groq", None)
-        if b'"usage"' in members.get("choices", b""):
-            choices = msgspec.json.decode(members["choices"])
-            for choice in choices:
-                choice.pop("usage", None)
-            members["choices"] = msgspec.json.encode(choices)
-        return join_members({**members, "model": self._ours})
+        if b'"usage"' in members.get("x_groq", b""):
+            del members["x_groq"]
+        if not piece.regular:
+            members["choices"] = _strict_choices(members["choices"])
+        return join_members(members)
+
+
+def _strict_choices(choices: bytes) -> bytes:
+    strict = []
+    for place, choice in enumerate(msgspec.json.decode(choices)):
+        choice.pop("usage", None)
+        index, delta = choice.pop("index", None), choice.pop("delta", None)
+        choice["finish_reason"] = choice.get("finish_reason") or None
+        strict.append({"index": place if index is None else index, "delta": delta or {}, **choice})
+    return msgspec.json.encode(strict)
 
 
 def closing_chunk(*, id: str, created: int, model: str, usage: Usage, cost_nanos: int) -> bytes:
@@ -185,6 +211,13 @@ def closing_chunk(*, id: str, created: int, model: str, usage: Usage, cost_nanos
     )
 
 
+class _WholeChoice(msgspec.Struct):
+    message: dict[str, msgspec.Raw]
+
+
+_whole_choices = msgspec.json.Decoder(list[_WholeChoice])
+
+
 class Whole(msgspec.Struct):
     """A whole answer: its members as the provider's own bytes, its report of usage, and its text if that is needed."""
 
@@ -195,25 +228,26 @@ class Whole(msgspec.Struct):
         """What would have to be counted if the provider reported no usage."""
         said = []
         for choice in msgspec.json.decode(self.members["choices"]) if "choices" in self.members else ():
-            message = choice.get("message") or {}
-            said.append(_text_of(msgspec.convert(message, _Delta, strict=False)))
+            said.append(_text_of(msgspec.convert(choice["message"], _Delta)))
         return "".join(said)
 
 
 def read_whole(endpoint: Endpoint, body: bytes) -> Whole:
     """Raises Unusable where a 200 does not carry an answer."""
     try:
+        body.decode()  # msgspec passes over strings that it need not read, be they UTF-8 or not
         members = _members.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Unusable("The provider's answer is not a JSON object.") from error
-    if bytes(members.get("error", b"null")) != b"null":
-        raise Unusable(error_text(msgspec.json.decode(members["error"])))
-    wanted = "choices" if endpoint == "chat" else "data"
-    if not bytes(members.get(wanted, b"")).startswith(b"["):
-        raise Unusable(f"The provider's answer has no {wanted}.")
-    if endpoint == "chat" and bytes(members[wanted]).strip() == b"[]":
-        raise Unusable("The provider's answer has no choices.")
-    usage = msgspec.json.decode(members["usage"]) if "usage" in members else None
+        if "error" in members and (error := msgspec.json.decode(members["error"])):
+            raise Unusable(error_text(error))
+        usage = msgspec.json.decode(members["usage"]) if "usage" in members else None
+        if endpoint == "chat":
+            answered = bool(_whole_choices.decode(members.get("choices", b"[]")))
+        else:
+            answered = _LIST_OF_OBJECTS.match(memoryview(members.get("data", b""))) is not None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unusable("The provider's answer is not a JSON object of the expected shape.") from error
+    if not answered:
+        raise Unusable("The provider's answer is empty.")
     return Whole(members=members, usage=usage if isinstance(usage, dict) else None)
 
 
@@ -236,7 +270,7 @@ def usage_of(report: Mapping[str, Any] | None, semantics: UsageSemantics) -> Usa
 def error_text(error: Any) -> str:
     """The sentence in a provider's error, whatever its shape, at most 500 characters."""
     if isinstance(error, dict):
-        inner = error.get("error", error)
+        inner = error.get("error") or error
         if isinstance(inner, dict):
             error = inner.get("message") or inner.get("detail") or inner.get("code") or "unspecified error"
         else:
@@ -248,7 +282,7 @@ def error_of_body(body: bytes) -> str:
     """The sentence in the body of a refusal; a neutral one where there is none."""
     try:
         decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return "the provider gave no reason"
     if isinstance(decoded, list) and decoded:
         decoded = decoded[0]

@@ -5,13 +5,15 @@ leave) or release. It runs in a task that the client cannot cancel, so every cal
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
 
+from domain.catalog.catalog import Catalog
 from domain.catalog.model import Route
 from domain.catalog.price import Rates, ceiling, cost
-from domain.inference.messages import Ask, payload, prompt_text
+from domain.inference.messages import Ask, payload, prompt_text, token_numbers
 from domain.inference.metering import Usage
 from domain.inference.outlet import Outlet, Served, Services
 from domain.inference.ports import Reply, UpstreamFault
@@ -48,6 +50,7 @@ class Run:
     request: str
     caller: Caller
     ask: Ask
+    catalog: Catalog
     started: int
     held: int
     expires: int
@@ -58,27 +61,32 @@ class Run:
 
 
 async def serve(request: str, ask: Ask, caller: Caller, outlet: Outlet, services: Services) -> None:
-    """Serves one call and ends its hold. Raises a Refusal if nothing was sent to the outlet; nothing is charged then."""
+    """Serves one call and ends its hold. Raises a Refusal if nothing was sent to the outlet; that charges nothing."""
     started = services.clock()
     try:
-        chosen = plan(ask.needs, services.catalog(), services.configured())
-        run = await _hold(request, ask, caller, chosen, services, started)
+        catalog = services.catalog()
+        chosen = plan(ask.needs, catalog, services.configured())
+        run = await _hold(request, ask, caller, chosen, catalog, services, started)
     except Unavailable:
         raise
     except Refusal as refusal:
-        await _note_refusal(request, ask, caller, refusal, services)
+        with suppress(Unavailable):  # the caller is better served with the reason
+            await _note_refusal(request, ask, caller, refusal, services)
         raise
     try:
         await _attempt(run, chosen, outlet, services)
     finally:
         if not run.ended:  # cancelled, or a fault of ours: the credit must not stay held
-            await asyncio.shield(_release(run, services, code="internal_error"))
+            with suppress(Unavailable):  # the hold expires
+                await asyncio.shield(_release(run, services, code="internal_error"))
 
 
 # Hold
 
 
-async def _hold(request: str, ask: Ask, caller: Caller, chosen: Plan, services: Services, started: int) -> Run:
+async def _hold(
+    request: str, ask: Ask, caller: Caller, chosen: Plan, catalog: Catalog, services: Services, started: int
+) -> Run:
     """Sets the credit aside. A ceiling above what is there is cut to it, and the cut becomes the output limit."""
     first = services.sizes.first_hold(ask.model) if ask.streamed else None
     wanted = 0 if ask.endpoint == "embeddings" else ask.output_tokens
@@ -117,6 +125,7 @@ async def _hold(request: str, ask: Ask, caller: Caller, chosen: Plan, services: 
                 request=request,
                 caller=caller,
                 ask=ask,
+                catalog=catalog,
                 started=started,
                 held=amount,
                 expires=expires,
@@ -186,7 +195,15 @@ async def _attempt(run: Run, chosen: Plan, outlet: Outlet, services: Services) -
     that the request itself is wrong."""
     last = "no route could be tried"
     for route in chosen.attempts:
-        provider = services.catalog().providers[route.provider]
+        if outlet.gone:  # nobody is there to be answered, and nothing has been produced
+            await _release(run, services, code="client_gone")
+            return
+        if _renewal_due(run, services):
+            await _extend_to(run, run.held, services)
+        if run.ended:
+            last = "the credit could not be held any longer"
+            break
+        provider = run.catalog.providers[route.provider]
         body = payload(
             run.ask,
             upstream=route.upstream,
@@ -194,7 +211,7 @@ async def _attempt(run: Run, chosen: Plan, outlet: Outlet, services: Services) -
             output_tokens=run.output_tokens_max if run.limit_upstream and run.output_tokens_max else None,
             stream_usage=provider.usage.stream == "last_chunk",
         )
-        reasoning = services.catalog().models[route.model].reasoning
+        reasoning = run.catalog.models[route.model].reasoning
         patience = services.patience.reasoning_first_byte if reasoning else services.patience.first_byte
         begun = services.clock()
         try:
@@ -228,7 +245,7 @@ async def _refused_by(run: Run, route: Route, reply: Reply, services: Services, 
     except UpstreamFault as fault:
         told = fault.message
     _record(run, route, "status", begun=begun, services=services, status=reply.status)
-    if should_fail_over(reply.status):
+    if reply.status < 400 or should_fail_over(reply.status):
         return f"HTTP {reply.status}" if reply.status in (401, 402, 403) else f"HTTP {reply.status}, {told}"
     await _release(run, services, code="invalid_request")
     raise Invalid("invalid_request", f"{route.provider} refused the request: {told}")
@@ -254,7 +271,8 @@ async def _take(
         _record(run, route, broken.kind, begun=begun, services=services, status=200, cost_unknown=True)
         if not broken.opened:
             return broken.message
-        await _release(run, services, code="provider_broke")
+        with suppress(Unavailable):  # the hold expires
+            await _release(run, services, code="provider_broke")
         outlet.finish(
             error_frame("api_error", "provider_broke", f"{broken.message} Nothing was charged.") + frame_of(DONE)
         )
@@ -266,10 +284,11 @@ async def _take_whole(
 ) -> None:
     body = await reply.read(ANSWER_BYTES_MAX)
     whole = read_whole(run.ask.endpoint, body)
-    usage = usage_of(whole.usage, services.catalog().providers[route.provider].usage)
+    usage = usage_of(whole.usage, run.catalog.providers[route.provider].usage)
     if usage is None:
         usage = await _counted(run, whole.text(), services)
-    debited = await _settle(run, route, usage, first_byte_ms, "finished", services)
+    ending = "client_gone" if outlet.gone else "finished"
+    debited = await _settle(run, route, usage, first_byte_ms, ending, services)
     served = Served(route.provider, route.model, first_byte_ms, debited)
     outlet.whole(served, answer_with(whole, model=route.model, usage=usage, cost_nanos=debited))
 
@@ -279,37 +298,36 @@ async def _take_stream(
 ) -> None:
     rates = _rates(route)
 
-    async def grow(tokens: int) -> bool:
-        """Makes sure that the hold covers so many output tokens."""
+    async def grow(tokens: int) -> int:
+        """Extends the hold towards so many output tokens, and answers how many it covers."""
         needed = ceiling(rates, input_tokens=run.ask.needs.input_tokens, output_tokens=tokens)
-        return await _extend_to(run, needed, services)
+        await _extend_to(run, needed, services)
+        return _tokens_held(run, rates)
 
     stream = Stream(
         served=Served(route.provider, route.model, first_byte_ms),
         outlet=outlet,
         choices=run.ask.choices,
         grow=grow,
+        due=lambda: _renewal_due(run, services),
+        count=services.tokenizer.count,
         tokens_held=_tokens_held(run, rates),
         grace_seconds=services.patience.disconnect_grace,
-        renew_seconds=services.patience.hold / 2,
+        id=f"chatcmpl-{run.request}",
+        created=run.started // SECOND,
     )
     await relay(reply, stream)
-    usage = usage_of(stream.usage, services.catalog().providers[route.provider].usage)
+    usage = usage_of(stream.usage, run.catalog.providers[route.provider].usage)
     if usage is None:
         usage = await _counted(run, "".join(stream.text), services)
     try:
         debited = await _settle(run, route, usage, first_byte_ms, stream.ending, services)
     except Unavailable as refusal:
+        if not stream.opened:
+            raise
         outlet.finish(error_frame("api_error", refusal.code, refusal.message) + frame_of(DONE))
         return
-    services.sizes.observe(route.model, usage.output)
-    closing = closing_chunk(
-        id=stream.id or f"chatcmpl-{run.request}",
-        created=stream.created or run.started // SECOND,
-        model=route.model,
-        usage=usage,
-        cost_nanos=debited,
-    )
+    closing = closing_chunk(id=stream.id, created=stream.created, model=route.model, usage=usage, cost_nanos=debited)
     outlet.finish(stream.last_frames() + frame_of(closing) + frame_of(DONE))
 
 
@@ -374,31 +392,58 @@ async def _settle(run: Run, route: Route, usage: Usage, first_byte_ms: int, endi
         shortfall=worth - debited,
         streamed=run.ask.streamed,
     )
+    if ending == "finished" and run.ask.endpoint == "chat":
+        services.sizes.observe(route.model, usage.output // run.ask.choices)
+    ended = await _end(run, event, services)
+    return debited if ended else 0  # its hold had expired: the user got the credit back
+
+
+async def _end(run: Run, event: RequestSettled | HoldReleased, services: Services) -> bool:
+    """Records the one ending of this request. False if it had ended before."""
     run.ended = True
     denied = await services.ledger.end(run.request, event)
-    return debited if denied is None else 0  # its hold had expired: the user got the credit back
+    if denied is not None and denied.code == "held" and denied.limit is not None:
+        # An extension was recorded whose answer was lost: the hold is larger than we knew.
+        run.held = denied.limit
+        denied = await services.ledger.end(run.request, msgspec.structs.replace(event, held=run.held))
+    return denied is None
 
 
-async def _extend_to(run: Run, needed: int, services: Services) -> bool:
-    """Grows the hold to `needed` nano-rupees, or renews its deadline if it is large enough. False if it cannot."""
+def _renewal_due(run: Run, services: Services) -> bool:
+    """Half of the time is over after which the sweeper takes this hold for abandoned."""
+    return services.clock() > run.expires - int(services.patience.hold * SECOND) // 2
+
+
+async def _extend_to(run: Run, needed: int, services: Services) -> None:
+    """Grows the hold towards `needed` nano-rupees, as far as the money goes, and renews its deadline."""
     more = max(needed - run.held, 0)
-    now = services.clock()
-    if run.ask.max_cost is not None and run.held + more > run.ask.max_cost:
-        return False
-    expires = now + int(services.patience.hold * SECOND)
-    event = HoldExtended(at=now, by=f"key:{run.caller.key_id}", org=run.caller.org, amount=more, expires=expires)
-    if await services.ledger.extend(run.request, event) is not None:
-        return False
-    run.held += more
-    run.expires = expires
-    return True
+    if run.ask.max_cost is not None:
+        more = min(more, max(run.ask.max_cost - run.held, 0))
+    for _ in range(HOLD_TRIES):
+        now = services.clock()
+        expires = now + int(services.patience.hold * SECOND)
+        event = HoldExtended(at=now, by=f"key:{run.caller.key_id}", org=run.caller.org, amount=more, expires=expires)
+        try:
+            denied = await services.ledger.extend(run.request, event)
+        except Unavailable:
+            return  # what is held already is still good
+        if denied is None:
+            run.held += more
+            run.expires = expires
+            return
+        if denied.code == "ended":  # its deadline had passed
+            run.held, run.ended = 0, True
+            return
+        room = room_nanos(denied) if denied.code in MONEY_CODES else 0
+        if not 0 < room < more:
+            return
+        more = room
 
 
 async def _release(run: Run, services: Services, *, code: str) -> None:
     now = services.clock()
-    run.ended = True
-    await services.ledger.end(
-        run.request,
+    await _end(
+        run,
         HoldReleased(
             at=now,
             by=f"key:{run.caller.key_id}",
@@ -413,6 +458,7 @@ async def _release(run: Run, services: Services, *, code: str) -> None:
             duration_ms=(now - run.started) // 1000,
             streamed=run.ask.streamed,
         ),
+        services,
     )
 
 
@@ -435,13 +481,14 @@ async def _note_refusal(request: str, ask: Ask, caller: Caller, refusal: Refusal
 
 async def _counted(run: Run, text: str, services: Services) -> Usage:
     """What the gateway counts itself where a provider reports nothing."""
-    prompt = await services.tokenizer.count(prompt_text(run.ask))
+    prompt = token_numbers(run.ask) if run.ask.endpoint == "embeddings" else 0
+    prompt += await services.tokenizer.count(prompt_text(run.ask))
     output = await services.tokenizer.count(text) if text else 0
     return Usage(input=prompt, output=output, source="counted")
 
 
 def _plausible(run: Run, usage: Usage) -> bool:
-    """Whether more than the hold may be asked for: a report beyond any bound of this request must not empty a balance."""
+    """Whether more than the hold may be asked for: a report beyond all bounds must not empty a balance."""
     return (
         usage.prompt_tokens <= 4 * run.ask.needs.input_tokens + 1_000
         and usage.output <= 2 * max(run.output_tokens_max, 1) * run.ask.choices + 1_000
@@ -462,5 +509,3 @@ def _rates(route: Route) -> Rates:
 def error_frame(type: str, code: str, message: str) -> bytes:
     error = {"message": message, "type": type, "param": None, "code": code}
     return frame_of(msgspec.json.encode({"error": error}))
-
-

@@ -1,4 +1,4 @@
-"""How long answers of each model usually are: what a stream holds at first. A wrong guess costs an extension, no money."""
+"""How long answers of each model usually are: what a stream holds at first. A wrong guess costs an extension only."""
 
 FIRST_TOKENS = 1_024
 SAMPLES_MIN = 100

@@ -2,7 +2,7 @@
 
 import re
 
-_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_END = re.compile(rb"(?>\r\n|\n|\r){2}")  # atomic: a CRLF must not be taken for two ends of lines
 _LINE = re.compile(rb"\r\n|\n|\r")
 BOM = b"\xef\xbb\xbf"
 
@@ -37,12 +37,12 @@ class Frames:
             whole = self._split_any(text)
         if len(self._rest) > self._frame_bytes_max:
             raise FrameTooLong
-        return [data for frame in whole if (data := data_of(frame))]
+        return [data for frame in whole if (data := data_of(frame).strip())]
 
     def end(self) -> list[bytes]:
         """What is left when the stream ends: a last frame may lack its blank line."""
         rest, self._rest = self._rest, b""
-        data = data_of(rest)
+        data = data_of(rest).strip()
         return [data] if data else []
 
     def _split_any(self, text: bytes) -> list[bytes]:
@@ -64,4 +64,5 @@ def data_of(frame: bytes) -> bytes:
 
 
 def frame_of(data: bytes) -> bytes:
-    return b"data: " + data + b"\n\n"
+    """One frame on one line. Line feeds can only stand between the tokens of JSON, where a space is as good."""
+    return b"data: " + (data.replace(b"\n", b" ") if b"\n" in data else data) + b"\n\n"

@@ -1,4 +1,4 @@
-"""Who may call: every org with its keys and workspaces, folded from the log, and found by a key's digest in one look-up."""
+"""Who may call: every org with its keys and workspaces, folded from the log and found by a key's digest at once."""
 
 from dataclasses import dataclass
 

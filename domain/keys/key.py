@@ -100,5 +100,5 @@ def make_secret(entropy: bytes) -> str:
 
 
 def key_digest(pepper: bytes, raw: bytes) -> bytes:
-    """The keyed hash under which a key is known: HMAC-SHA-256, 32 bytes. Whoever reads the log cannot make a key of it."""
+    """The keyed hash under which a key is known: HMAC-SHA-256, 32 bytes. No key can be made of what is in the log."""
     return hmac.digest(pepper, raw, "sha256")

@@ -44,9 +44,9 @@ class KeyWishes(msgspec.Struct, frozen=True, kw_only=True):
     """What to change of a key; what is left out stays. None lifts a limit."""
 
     name: str | UnsetType = UNSET
-    monthly_budget: int | None | UnsetType = UNSET
-    rpm_limit: int | None | UnsetType = UNSET
-    daily_limit: int | None | UnsetType = UNSET
+    monthly_budget: int | UnsetType | None = UNSET
+    rpm_limit: int | UnsetType | None = UNSET
+    daily_limit: int | UnsetType | None = UNSET
     models: tuple[str, ...] | UnsetType = UNSET
     disabled: bool | UnsetType = UNSET
 

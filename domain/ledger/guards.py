@@ -103,27 +103,31 @@ def may_hold(guards: Guards, held: CreditHeld) -> Denied | None:
 
 
 def may_extend(guards: Guards, request: str, amount: int) -> Denied | None:
-    """None if the running request's hold can grow by `amount`."""
+    """None if the running request's hold can grow by `amount`; no budget stops 0, which only moves the deadline."""
     hold = guards.holds.get(request)
     if hold is None:
         return Denied("ended")
-    for scope in (hold.key, hold.workspace):
+    for scope, code in ((hold.key, "key_budget"), (hold.workspace, "workspace_budget")):
         allowance = guards.allowances[scope]
+        if allowance.month != hold.month or allowance.budget is None or amount == 0:
+            continue
         spent = allowance.used + allowance.held
-        if allowance.month == hold.month and allowance.budget is not None and spent + amount > allowance.budget:
-            return Denied("budget", allowance.budget, spent)
+        if spent + amount > allowance.budget:
+            return Denied(code, allowance.budget, spent)
     balance = guards.balances[hold.org]
     if balance.available < amount:
         return Denied("insufficient_credits", balance.available, balance.held)
     return None
 
 
-def may_end(guards: Guards, request: str, cost: int) -> Denied | None:
-    """None if the request is still open and its hold covers the cost."""
+def may_end(guards: Guards, request: str, cost: int, *, held: int | None = None) -> Denied | None:
+    """None if the request is still open, its hold covers the cost, and is what the ending believes to be `held`."""
     hold = guards.holds.get(request)
     if hold is None:
-        return Denied("ended")
-    return Denied("over", hold.amount, cost) if cost > hold.amount else None
+        return Denied("ended", None, cost)
+    if not 0 <= cost <= hold.amount:
+        return Denied("over", hold.amount, cost)
+    return Denied("held", hold.amount, cost) if held not in (None, hold.amount) else None
 
 
 def evolve(guards: Guards, stream: str, event: Event) -> None:
@@ -149,9 +153,9 @@ def evolve(guards: Guards, stream: str, event: Event) -> None:
         case HoldExtended():
             _extend(guards, stream.removeprefix("request:"), event)
         case RequestSettled():
-            _end(guards, stream.removeprefix("request:"), event.cost)
+            _end(guards, stream.removeprefix("request:"), held=event.held, cost=event.cost)
         case HoldReleased() | HoldExpired():
-            _end(guards, stream.removeprefix("request:"), 0)
+            _end(guards, stream.removeprefix("request:"), held=event.held, cost=0)
         case _:
             pass
 
@@ -184,9 +188,9 @@ def _extend(guards: Guards, request: str, event: HoldExtended) -> None:
     hold.version += 1
 
 
-def _end(guards: Guards, request: str, cost: int) -> None:
+def _end(guards: Guards, request: str, *, held: int, cost: int) -> None:
     hold = guards.holds.pop(request)
-    assert 0 <= cost <= hold.amount, f"{request} cost {cost}, held {hold.amount}"
+    assert 0 <= cost <= held == hold.amount, f"{request} cost {cost}, held {held} by its ending, {hold.amount} before"
     balance = guards.balances[hold.org]
     balance.available += hold.amount - cost
     balance.held -= hold.amount

@@ -1,5 +1,5 @@
-"""What a seal is made of: SHA-256 over the exact bytes of each event, a Merkle tree over a block of them, and a chain of
-headers. Whoever has an event, its path and a header can check that it is in the log, without us.
+"""What a seal is made of: SHA-256 over the exact bytes of each event, a Merkle tree over a block of them, and a chain
+of headers. Whoever has an event, its path and a header can check that it is in the log, without us.
 
 The tree is that of RFC 6962 section 2.1: leaves and nodes are hashed under different prefixes, and a node without a
 partner moves up as it is.
@@ -53,7 +53,8 @@ def _next_level(level: Sequence[bytes]) -> list[bytes]:
 
 
 def path_of(leaves: Sequence[bytes], index: int) -> list[tuple[str, bytes]]:
-    """The proof that a leaf is under the root: what to join it with on the way up, each with its side, left or right."""
+    """The proof that a leaf is under the root: what to join it with on the way up, each with its side, left or
+    right."""
     path: list[tuple[str, bytes]] = []
     level = leaves
     while len(level) > 1:

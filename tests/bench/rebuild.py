@@ -46,7 +46,8 @@ def main() -> None:
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o711)  # a server started by root runs as another user
     with running(Postgres(home / "home")) as url:
-        if migrate(url):
+        if not arguments.home or is_empty(url):
+            migrate(url)
             fill(url, arguments.events)
         runner = Runner(url)
         runner.prepare()
@@ -58,6 +59,11 @@ def main() -> None:
             runner.rebuild(processes=arguments.processes)
             seconds = time.perf_counter() - began
             print(f"{arguments.events / seconds:,.0f} events/s ({seconds:.1f} s)", flush=True)
+
+
+def is_empty(url: str) -> bool:
+    with psycopg.connect(url) as connection:
+        return connection.execute("select to_regclass('events')").fetchone() == (None,)
 
 
 def profile(runner: Runner, names: list[str]) -> None:

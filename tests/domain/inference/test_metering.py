@@ -286,9 +286,7 @@ def test_any_provider_that_reports_as_declared_is_read_exactly(
         reasoning=st.sampled_from(["inside", "beside"]),
     ),
 )
-def test_no_report_whatever_raises_or_yields_a_negative_count(
-    raw: dict[str, Any], semantics: UsageSemantics
-) -> None:
+def test_no_report_whatever_raises_or_yields_a_negative_count(raw: dict[str, Any], semantics: UsageSemantics) -> None:
     usage = read_usage(raw, semantics)
     if usage is not None:
         assert min(usage.input, usage.cached_input, usage.cache_write, usage.output) >= 0

@@ -1,0 +1,550 @@
+"""`bharatrouter`: every way to start, look after and look into the product from a terminal.
+
+Heavy imports wait until a command needs them, so that `--help` answers at once. Commands work beside a running product:
+they find its database by DATABASE_URL, else by what it left in BHARATROUTER_HOME.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adapters.settings import Settings
+    from adapters.wiring import App
+
+DONE, FAILED, USAGE = 0, 1, 2
+DEMO_ORG, DEMO_WORKSPACE, DEMO_GRANT, DEMO_KEY_NAME = "org_demo", "ws_demo", "grant_demo", "development"
+DEMO_INR = 100
+EXPORT_BATCH = 5_000
+TAIL_SECONDS = 0.2
+
+
+class Failure(Exception):
+    """What a command says before it exits with 1."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0 when done, 1 when it failed and said why, 2 for bad usage."""
+    given = _parser().parse_args(arguments)
+    try:
+        return int(given.run(given) or DONE)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
+        print(f"bharatrouter: {reason}", file=sys.stderr)
+        return FAILED
+
+
+def _reason(error: Exception) -> str | None:
+    """One line for what can go wrong outside of us; None for a fault of ours, which deserves its trace."""
+    import psycopg
+    from pydantic import ValidationError
+
+    from adapters.wiring import NoDatabase
+    from domain.kernel.errors import Refusal
+
+    if isinstance(error, ValidationError):
+        found = error.errors()[0]
+        return f"setting {'.'.join(map(str, found['loc']))}: {found['msg']}"
+    if isinstance(error, psycopg.OperationalError):
+        return f"the database cannot be reached: {str(error).splitlines()[0]}"
+    if isinstance(error, psycopg.errors.UndefinedTable):
+        return "the database is not laid out yet: run `bharatrouter migrate`"
+    if isinstance(error, Failure | Refusal | NoDatabase | OSError):
+        return str(error)
+    return None
+
+
+# The commands
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bharatrouter", description="BharatRouter, an AI gateway prepaid in rupees.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int | None], help: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=help, description=help)
+        made.set_defaults(run=run)
+        return made
+
+    command("up", _up, "start everything and keep it running")
+    serve = command("serve", _serve, "one gateway process")
+    serve.add_argument("--fd", type=int, help="a listening socket that was inherited")
+    serve.add_argument("--check", action="store_true", help="check settings, catalog and routes, and exit")
+    command("work", _work, "run background jobs")
+    command("project", _project, "keep the read models in step with the log")
+    command("schedule", _schedule, "ask for background jobs when they are due (one process)")
+    command("migrate", _migrate, "bring the database to the newest layout")
+    simulate = command("simulate", _simulate, "a provider that costs nothing and can be told to misbehave")
+    simulate.add_argument("--host", default="127.0.0.1")
+    simulate.add_argument("--port", type=int, default=0, help="any free one unless given")
+    simulate.add_argument("--announce", metavar="FILE", help="write the address there once it listens")
+    _add_accounts(commands)
+    catalog = _group(commands, "catalog", "the files of providers and models")
+    _leaf(catalog, "check", _catalog_check, "find mistakes in the files; exits with 1 if there are any")
+    replay = command("replay", _replay, "build a read model anew from the log, or show it as of a moment")
+    replay.add_argument("name", metavar="NAME|all")
+    replay.add_argument("--as-of", type=_moment, metavar="TIME", help="2026-11-23, or 2026-11-23T10:00:00Z")
+    _json(replay)
+    _json(command("verify", _verify, "recompute everything from the log; exits with 1 on any difference"))
+    _json(command("seal", _seal, "close what the log has into a block of the hash chain"))
+    events = _group(commands, "events", "the log itself")
+    export = _leaf(events, "export", _events_export, "the whole log as JSON lines, with the seals")
+    export.add_argument("file", nargs="?", default="-", help="standard output unless given")
+    tail = _leaf(events, "tail", _events_tail, "the newest events as JSON lines")
+    tail.add_argument("--follow", action="store_true", help="go on as events come")
+    tail.add_argument("--lines", type=int, default=10)
+    dev_key = command("dev-key", _dev_key, "a fresh development key of the demo org; the one before it is revoked")
+    _json(dev_key)
+    return parser
+
+
+def _add_accounts(commands: Any) -> None:
+    org = _leaf(_group(commands, "org", "organisations"), "create", _org_create, "make an org")
+    org.add_argument("--name", required=True)
+    org.add_argument("--email", required=True)
+    org.add_argument("--credit-inr", type=_inr, default=0, metavar="N", help="credit to begin with")
+    _json(org)
+    key = _leaf(_group(commands, "key", "API keys"), "create", _key_create, "mint a key; it is printed this once")
+    key.add_argument("--org", required=True)
+    key.add_argument("--name", required=True)
+    key.add_argument("--scope", choices=["full", "inference"], default="full")
+    key.add_argument("--budget-inr", type=_inr, metavar="N", help="rupees a month, India time")
+    key.add_argument("--rpm", type=int, metavar="N", help="requests a minute")
+    key.add_argument("--daily", type=int, metavar="N", help="requests a day, India time")
+    _json(key)
+    credit = _leaf(_group(commands, "credit", "prepaid credit"), "grant", _credit_grant, "give an org credit")
+    credit.add_argument("--org", required=True)
+    credit.add_argument("--inr", type=_inr, required=True, metavar="N")
+    credit.add_argument("--reason", required=True)
+    credit.add_argument("--id", help="a repeat with the same id gives nothing more")
+    _json(credit)
+
+
+def _group(commands: Any, name: str, help: str) -> Any:
+    return commands.add_parser(name, help=help, description=help).add_subparsers(required=True, metavar="COMMAND")
+
+
+def _leaf(group: Any, name: str, run: Callable[[argparse.Namespace], int | None], help: str) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = group.add_parser(name, help=help, description=help)
+    made.set_defaults(run=run)
+    return made
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def _inr(text: str) -> int:
+    from domain.kernel.money import parse_inr
+
+    try:
+        return parse_inr(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _moment(text: str) -> int:
+    from domain.kernel.clock import parse_moment
+
+    try:
+        return parse_moment(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"neither a day nor a moment: {text}") from None
+
+
+# Processes
+
+
+def _settings() -> "Settings":
+    from adapters.settings import Settings
+
+    return Settings()
+
+
+@contextlib.contextmanager
+def _app() -> "Iterator[App]":
+    from adapters.wiring import build
+
+    app = build(_settings())
+    try:
+        yield app
+    finally:
+        app.close()
+
+
+def _up(_: argparse.Namespace) -> int:
+    from adapters.supervisor import up
+
+    return up(_settings())
+
+
+def _serve(given: argparse.Namespace) -> int | None:
+    _log_to_stderr()
+    if given.check:
+        return _check()
+    from api.server import serve
+
+    serve(_settings(), fd=given.fd)
+    return DONE
+
+
+def _check() -> int:
+    from api.app import build
+
+    with _app() as app:
+        build(app)
+        problems = _catalog_problems(app.settings)
+    for problem in problems:
+        print(problem["line"], file=sys.stderr)
+    print("Settings and routes are in order." if not problems else f"{len(problems)} problems in the catalog.")
+    return FAILED if problems else DONE
+
+
+def _work(_: argparse.Namespace) -> None:
+    from workers.main import main as work
+
+    _log_to_stderr()
+    work(_settings())
+
+
+def _schedule(_: argparse.Namespace) -> None:
+    from workers.schedule import main as schedule
+
+    _log_to_stderr()
+    schedule(_settings())
+
+
+def _project(_: argparse.Namespace) -> None:
+    from projections.runner import Runner
+
+    _log_to_stderr()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with _app() as app:
+        Runner(app.database_url).run(stop)
+
+
+def _migrate(_: argparse.Namespace) -> None:
+    from adapters.postgres import migrate
+    from projections.runner import Runner
+
+    with _app() as app:
+        try:
+            done = migrate(app.database_url)
+        except RuntimeError as error:
+            raise Failure(str(error)) from error
+        Runner(app.database_url).prepare()
+    print("\n".join(done) if done else "The database has the newest layout already.")
+
+
+def _simulate(given: argparse.Namespace) -> None:
+    from adapters.simulators.provider import main as simulate
+
+    simulate(host=given.host, port=given.port, announce=given.announce)
+
+
+def _log_to_stderr() -> None:
+    import logging
+
+    level = _settings().log_level.upper()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+
+
+# Accounts
+
+
+def _org_create(given: argparse.Namespace) -> None:
+    from domain.accounts.service import create_org
+    from domain.kernel.money import format_inr, show_inr
+    from domain.ledger.credit import grant_credit
+
+    with _app() as app:
+        org, workspace = app.new_id("org"), app.new_id("ws")
+        create_org(
+            app.store,
+            org=org,
+            workspace=workspace,
+            name=given.name,
+            sealed_email=app.vault.seal(org, given.email),
+            at=app.clock(),
+            by="operator",
+        )
+        if given.credit_inr:
+            grant_credit(
+                app.store,
+                org=org,
+                grant=app.new_id("grant"),
+                amount=given.credit_inr,
+                reason="opening credit",
+                at=app.clock(),
+                by="operator",
+            )
+        made = {
+            "org": org,
+            "id": org,
+            "name": given.name,
+            "workspace_id": workspace,
+            "balance_inr": format_inr(given.credit_inr),
+        }
+    _tell(given, made, f"{org}  {given.name}  {show_inr(given.credit_inr)}")
+
+
+def _key_create(given: argparse.Namespace) -> None:
+    from domain.keys.key import PREFIX_LENGTH, SECRET_BYTES, make_secret
+    from domain.keys.service import KeyTerms, mint_key
+
+    with _app() as app:
+        key, secret = app.new_id("key"), make_secret(app.entropy(SECRET_BYTES))
+        mint_key(
+            app.store,
+            org=given.org,
+            key=key,
+            secret=secret,
+            pepper=app.pepper,
+            terms=KeyTerms(
+                name=given.name,
+                scope=given.scope,
+                monthly_budget=given.budget_inr,
+                rpm_limit=given.rpm,
+                daily_limit=given.daily,
+            ),
+            active_max=app.settings.keys_max,
+            at=app.clock(),
+            by="operator",
+        )
+    made = {
+        "id": key,
+        "key": secret,
+        "prefix": secret[:PREFIX_LENGTH],
+        "org": given.org,
+        "name": given.name,
+        "scope": given.scope,
+        "tier": "standard",
+    }
+    _tell(given, made, f"{secret}\n\nThis is {key}, shown this once; only a hash of it is kept.")
+
+
+def _credit_grant(given: argparse.Namespace) -> None:
+    from domain.kernel.money import format_inr, show_inr
+    from domain.ledger.credit import grant_credit
+
+    with _app() as app:
+        grant = given.id or app.new_id("grant")
+        position = grant_credit(
+            app.store,
+            org=given.org,
+            grant=grant,
+            amount=given.inr,
+            reason=given.reason,
+            at=app.clock(),
+            by="operator",
+        )
+        available = app.available(given.org)
+    made = {
+        "org": given.org,
+        "grant": grant,
+        "granted": position is not None,
+        "amount_inr": format_inr(given.inr),
+        "available_inr": format_inr(available),
+    }
+    what = f"{show_inr(given.inr)} granted" if position is not None else f"{grant} was granted before"
+    _tell(given, made, f"{what}; {show_inr(available)} available")
+
+
+def _dev_key(given: argparse.Namespace) -> None:
+    from domain.accounts.service import create_org
+    from domain.kernel.money import format_inr, rupees, show_inr
+    from domain.keys.key import SECRET_BYTES, make_secret
+    from domain.keys.service import KeyTerms, mint_key
+    from domain.ledger.credit import grant_credit
+
+    with _app() as app:
+        at, key, secret = app.clock(), app.new_id("key"), make_secret(app.entropy(SECRET_BYTES))
+        who: dict[str, Any] = {"org": DEMO_ORG, "at": at, "by": "operator"}
+        create_org(app.store, workspace=DEMO_WORKSPACE, name="Demo", sealed_email="", **who)
+        grant_credit(app.store, grant=DEMO_GRANT, amount=rupees(DEMO_INR), reason="demo credit", **who)
+        mint_key(
+            app.store,
+            key=key,
+            secret=secret,
+            pepper=app.pepper,
+            terms=KeyTerms(name=DEMO_KEY_NAME),
+            active_max=app.settings.keys_max,
+            replacing=DEMO_KEY_NAME,
+            **who,
+        )
+        available = app.available(DEMO_ORG)
+    made = {"org": DEMO_ORG, "id": key, "key": secret, "balance_inr": format_inr(available)}
+    _tell(given, made, f"{secret}\n\n{show_inr(available)} to spend; the development key before it is revoked.")
+
+
+# Catalog, read models, log
+
+
+def _catalog_check(_: argparse.Namespace) -> int:
+    problems = _catalog_problems(_settings())
+    for problem in problems:
+        print(problem["line"])
+    if not problems:
+        print("The catalog is in order.")
+    return FAILED if problems else DONE
+
+
+def _catalog_problems(settings: "Settings") -> list[dict[str, str]]:
+    from adapters.wiring import catalog_problems
+
+    return [
+        {"line": ": ".join(filter(None, [problem.file, problem.field, problem.message]))}
+        for problem in catalog_problems(settings)
+    ]
+
+
+def _replay(given: argparse.Namespace) -> None:
+    from projections.runner import Runner
+
+    with _app() as app:
+        runner = Runner(app.database_url)
+        names = [*runner.projections] if given.name == "all" else [given.name]
+        if unknown := set(names) - set(runner.projections):
+            raise Failure(f"there is no read model {unknown.pop()}; there are {', '.join(runner.projections)}")
+        started = time.monotonic()
+        if given.as_of is None:
+            with _progress("replay") as progress:
+                runner.rebuild(names, progress=progress)
+            seconds = round(time.monotonic() - started, 1)
+            made = {"rebuilt": names, "seconds": seconds}
+            _tell(given, made, f"{', '.join(names)} rebuilt from the log in {seconds} s")
+            return
+        for name in names:
+            with _progress(f"replay {name}") as progress:
+                tables = runner.replay(name, as_of=given.as_of, progress=progress)
+            for table, rows in tables.items():
+                for row in rows:
+                    print(_line({"table": table, **row}))
+
+
+def _verify(given: argparse.Namespace) -> int:
+    from msgspec import to_builtins
+
+    from projections.verify import verify
+
+    with _app() as app, _progress("verify") as progress:
+        report = verify(app.database_url, progress=progress)
+    if given.json:
+        print(_line({"ok": report.ok, **to_builtins(report)}))
+        return DONE if report.ok else FAILED
+    for finding in report.findings:
+        place = f" (position {finding.position}, {finding.stream})" if finding.position else ""
+        print(f"{finding.check}: {finding.message}{place}")
+    if report.more:
+        print(f"… and {report.more} more")
+    print(
+        f"{report.events} events, {report.blocks} sealed blocks, {report.unsealed} events not yet sealed,"
+        f" {report.guard_rows} guard rows, {len(report.projections)} read models: "
+        + ("all as the log says." if report.ok else "NOT as the log says.")
+    )
+    return DONE if report.ok else FAILED
+
+
+def _seal(given: argparse.Namespace) -> None:
+    from msgspec import to_builtins
+
+    with _app() as app, _progress("seal") as progress:
+        sealed = app.sealer.seal(all_of_it=True, progress=progress)
+    newest = sealed[-1].header if sealed else None
+    made = {"blocks": [to_builtins(seal) for seal in sealed], "header": newest}
+    _tell(given, made, f"{len(sealed)} blocks sealed; the newest header is {newest}" if sealed else "Nothing to seal.")
+
+
+def _events_export(given: argparse.Namespace) -> None:
+    with _app() as app, contextlib.ExitStack() as files:
+        target = sys.stdout if given.file == "-" else files.enter_context(open(given.file, "w", encoding="utf-8"))
+        head = app.log.head()
+        with _progress("export") as progress:
+            position = 0
+            while position < head:
+                position = _write_events(app, target, after=position, limit=EXPORT_BATCH, until=head)
+                progress(position, head)
+
+
+def _events_tail(given: argparse.Namespace) -> None:
+    with _app() as app:
+        position = app.log.before_last(given.lines)
+        while True:
+            position = _write_events(app, sys.stdout, after=position, limit=EXPORT_BATCH)
+            sys.stdout.flush()
+            if not given.follow:
+                return
+            time.sleep(TAIL_SECONDS)
+
+
+def _write_events(app: "App", target: IO[str], *, after: int, limit: int, until: int | None = None) -> int:
+    """The position reached: that of the last event written, or `until` when there is nothing more before it."""
+    from domain.kernel.clock import to_iso
+    from domain.sealing.block import canonical, leaf_of
+
+    rows = app.log.after(after, limit=limit)
+    for position, stream, version, name, state in rows:
+        if until is not None and position > until:
+            return until
+        data = json.loads(state)
+        leaf = leaf_of(canonical(position=position, stream=stream, version=version, name=name, state=bytes(state)))
+        envelope = {
+            "position": position,
+            "stream": stream,
+            "version": version,
+            "name": name,
+            "at": to_iso(data.pop("at", 0)),
+            "by": data.pop("by", ""),
+            "cause": data.pop("cause", ""),
+            "data": data,
+            "leaf": leaf.hex(),
+        }
+        target.write(_line(envelope) + "\n")
+    if until is not None and len(rows) < limit:
+        return until
+    return int(rows[-1][0]) if rows else after
+
+
+# Speaking to people and programs
+
+
+def _tell(given: argparse.Namespace, made: dict[str, Any], words: str) -> None:
+    print(_line(made) if given.json else words)
+
+
+def _line(made: Any) -> str:
+    return json.dumps(made, ensure_ascii=False, default=str)
+
+
+@contextlib.contextmanager
+def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Told what is done and how much there is, it shows a bar on a terminal and nothing elsewhere."""
+    from tqdm import tqdm
+
+    with tqdm(desc=label, total=0, unit=" events", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+if __name__ == "__main__":
+    sys.exit(main())

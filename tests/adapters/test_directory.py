@@ -1,0 +1,125 @@
+"""The directory: what a process knows of keys follows the log, at once in itself and within a second elsewhere."""
+
+import time
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from adapters.directory import DirectoryFeed
+from adapters.eventstore import EventStore
+from adapters.log import LogReader
+from adapters.postgres import CONFIGURATION_ONLY, connect, make_pool
+from domain.accounts.service import delete_workspace
+from domain.keys.directory import Caller
+from domain.keys.key import key_digest
+from domain.keys.service import KeyTerms, KeyWishes, revoke_key, update_key
+from tests.given import NOON, PEPPER, Minted, given_key, given_org, given_workspace
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[EventStore]:
+    pool = make_pool(database_url, size=4)
+    store = EventStore(database_url, LogReader(pool))
+    yield store
+    store.close()
+    pool.close()
+
+
+@pytest.fixture
+def feed(database_url: str) -> Iterator[DirectoryFeed]:
+    feed = DirectoryFeed(database_url)
+    yield feed
+    feed.close()
+
+
+def find(feed: DirectoryFeed, key: Minted) -> Caller | None:
+    return feed.find(key_digest(PEPPER, key.secret.encode()))
+
+
+def seconds_until(feed: DirectoryFeed, key: Minted, *, found: bool) -> float:
+    started = time.monotonic()
+    while (find(feed, key) is not None) is not found:
+        assert time.monotonic() - started < 5, "the change never arrived"
+        time.sleep(0.005)
+    return time.monotonic() - started
+
+
+def test_a_key_that_was_there_before_is_found_with_its_limits(store: EventStore, feed: DirectoryFeed) -> None:
+    given_org(store)
+    terms = KeyTerms(name="k", scope="inference", rpm_limit=3, daily_limit=4, expires_days=1, models=("a", "b"))
+    key = given_key(store, "org_a", terms=terms)
+    feed.start()
+    caller = find(feed, key)
+    assert caller is not None
+    assert (caller.org, caller.key_id, caller.workspace, caller.scope) == ("org_a", key.key, "ws_org_a", "inference")
+    assert (caller.rpm_limit, caller.daily_limit, caller.models) == (3, 4, frozenset({"a", "b"}))
+    assert caller.expires == NOON + 86_400_000_000
+    assert find(feed, Minted("", "", "", "br-no-such-key")) is None
+
+
+def test_minting_and_revoking_are_in_force_within_a_second_elsewhere(store: EventStore, feed: DirectoryFeed) -> None:
+    given_org(store)
+    feed.start()
+    key = given_key(store, "org_a")
+    assert seconds_until(feed, key, found=True) < 1
+    revoke_key(store, org="org_a", key=key.key, reason="", at=NOON, by="t")
+    assert seconds_until(feed, key, found=False) < 1
+
+
+def test_disabling_enabling_and_moving_are_followed(store: EventStore, feed: DirectoryFeed) -> None:
+    given_org(store)
+    given_workspace(store, "org_a", "ws_x")
+    key = given_key(store, "org_a", terms=KeyTerms(name="k", workspace="ws_x"))
+    for disabled in (True, False):
+        update_key(store, org="org_a", key=key.key, wishes=KeyWishes(disabled=disabled), at=NOON, by="t")
+        feed.catch_up()
+        assert (find(feed, key) is None) is disabled
+    delete_workspace(store, org="org_a", workspace="ws_x", at=NOON, by="t")
+    feed.catch_up()
+    caller = find(feed, key)
+    assert caller is not None
+    assert caller.workspace == "ws_org_a"
+
+
+def test_a_process_that_lost_the_log_says_so_and_recovers(
+    store: EventStore, feed: DirectoryFeed, database_url: str
+) -> None:
+    given_org(store)
+    feed.start()
+    assert feed.fresh()
+    name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+    with connect(database_url.replace(f"/{name}", "/postgres")) as admin:
+        admin.execute(f'alter database "{name}" allow_connections false'.encode())
+        admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
+        deadline = time.monotonic() + 3
+        while feed.fresh():
+            assert time.monotonic() < deadline, "what is stale was called fresh"
+            time.sleep(0.02)
+        admin.execute(f'alter database "{name}" allow_connections true'.encode())
+    deadline = time.monotonic() + 3
+    while not feed.fresh():
+        assert time.monotonic() < deadline, "it never recovered"
+        time.sleep(0.02)
+
+
+def test_following_an_idle_log_costs_next_to_nothing(store: EventStore, feed: DirectoryFeed) -> None:
+    given_org(store)
+    feed.start()
+    time.sleep(0.3)
+    began = time.process_time()
+    time.sleep(1)
+    assert time.process_time() - began < 0.02
+    assert feed.fresh()
+
+
+def test_the_index_of_the_configuration_serves_the_poll(store: EventStore, database_url: str) -> None:
+    with connect(database_url) as connection:
+        connection.execute("insert into events select 'request:' || n, 1, 'x', '{}' from generate_series(1, 20000) n")
+        connection.execute("analyze events")
+        plan = connection.execute(
+            f"explain select 1 from events where notification_id > %s and {CONFIGURATION_ONLY}"
+            " order by notification_id limit 10".encode(),
+            [0],
+        ).fetchall()
+    assert "events_configuration_idx" in str(plan)

@@ -1,0 +1,129 @@
+"""Every projection: what a replay gives is what was there live, wherever the batches ended, and is the truth."""
+
+import contextlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg import sql
+
+from domain.kernel.clock import ist_day
+from domain.ledger.events import CreditGranted, CreditHeld, HoldExpired, HoldReleased, RequestRefused, RequestSettled
+from domain.ledger.guards import Guards, evolve
+from projections.base import Cursor, find_all
+from projections.runner import Copy, Runner, head_of
+from projections.verify import checksum
+from tests.projections.history import START, STEPS, Line, append, play
+
+ALL = list(find_all().values())
+
+
+@contextlib.contextmanager
+def history_in(url: str, lines: Sequence[Line]) -> Iterator[tuple[Cursor, int, int]]:
+    """A transaction that is rolled back, with these facts in the log: a cursor, the positions before and at the end."""
+    with psycopg.connect(url) as connection, connection.cursor() as cursor:
+        before = head_of(cursor)
+        yield cursor, before, append(connection, lines)
+        connection.rollback()
+
+
+def filled(cursor: Cursor, suffix: str, *, stops: Sequence[int], as_of: int | None = None, indexes: bool) -> Copy:
+    """All projections over the log between the stops, which are where the batches end."""
+    copy = Copy(ALL, suffix=suffix)
+    copy.create(cursor, indexes=indexes)
+    for after, until in zip(stops, stops[1:], strict=False):
+        copy.fill(cursor, after=after, until=until, as_of=as_of)
+    return copy
+
+
+def sums_of(cursor: Cursor, copy: Copy) -> dict[str, tuple[int, int]]:
+    return {
+        f"{item.name}.{table}": checksum(cursor, sql.Identifier(copy.schema_of(item), table))
+        for item in copy.projections
+        for table in copy.tables_of(cursor, item)
+    }
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS, ends=st.lists(st.integers(1, 150), max_size=12))
+def test_tables_do_not_depend_on_where_batches_end(database_url: str, steps: list, ends: list[int]) -> None:
+    with history_in(database_url, play(steps)) as (cursor, before, head):
+        stops = sorted({before, *(min(before + end, head) for end in ends), head})
+        live = filled(cursor, "__live", stops=stops, indexes=True)
+        replayed = filled(cursor, "__again", stops=[before, head], indexes=False)
+        assert sums_of(cursor, live) == sums_of(cursor, replayed)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS, ends=st.lists(st.integers(1, 150), max_size=5))
+def test_tables_say_what_the_ledger_decided_by(database_url: str, steps: list, ends: list[int]) -> None:
+    lines = play(steps)
+    guards = Guards()
+    granted, spent, endings, calls = defaultdict(int), defaultdict(int), Counter(), Counter()
+    for stream, event in lines:
+        evolve(guards, stream, event)
+        match event:
+            case CreditGranted():
+                granted[event.org] += event.amount
+            case RequestSettled():
+                spent[event.org] += event.cost
+                endings[event.org] += 1
+            case HoldReleased() | HoldExpired() | RequestRefused():
+                endings[event.org] += 1
+            case CreditHeld():
+                calls[event.key, ist_day(event.at)] += 1
+                calls[event.workspace, ist_day(event.at)] += 1
+    with history_in(database_url, lines) as (cursor, before, head):
+        stops = sorted({before, *(min(before + end, head) for end in ends), head})
+        filled(cursor, "__live", stops=stops, indexes=True).use(cursor)
+        for org, balance in guards.balances.items():
+            cursor.execute("select granted, spent, held, granted - spent - held from balances where org = %s", [org])
+            assert cursor.fetchone() == (granted[org], spent[org], balance.held, balance.available)
+            cursor.execute("select count(*), coalesce(sum(cost), 0) from activity where org = %s", [org])
+            assert cursor.fetchone() == (endings[org], spent[org])
+            cursor.execute("select sum(requests), coalesce(sum(cost), 0) from usage where org = %s", [org])
+            assert cursor.fetchone() == (endings[org] or None, spent[org])
+            cursor.execute("select coalesce(sum(held), 0) from requests_open where org = %s", [org])
+            assert cursor.fetchone() == (balance.held,)
+        for scope, allowance in guards.allowances.items():
+            cursor.execute("select used, held from budgets where scope = %s and month = %s", [scope, allowance.month])
+            assert (cursor.fetchone() or (0, 0)) == (allowance.used, allowance.held)
+        cursor.execute("select scope, day, calls from daily_calls")
+        assert {(scope, day): number for scope, day, number in cursor} == calls
+        cursor.execute("select request, held from requests_open")
+        assert dict(cursor.fetchall()) == {request: hold.amount for request, hold in guards.holds.items()}
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS, moment=st.integers(0, 6_000_000_000))
+def test_a_replay_as_of_a_moment_is_that_of_the_events_up_to_it(database_url: str, steps: list, moment: int) -> None:
+    lines = play(steps)
+    as_of = START + moment
+    with history_in(database_url, lines) as (cursor, before, head):
+        cut = sums_of(cursor, filled(cursor, "__cut", stops=[before, head], as_of=as_of, indexes=False))
+    with history_in(database_url, [line for line in lines if line[1].at <= as_of]) as (cursor, before, head):
+        # Other positions, so the tables that hold some are left out.
+        short = sums_of(cursor, filled(cursor, "__short", stops=[before, head], indexes=False))
+    same = [name for name in cut if not name.startswith(("activity.", "requests."))]
+    assert {name: cut[name] for name in same} == {name: short[name] for name in same}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_rebuild_gives_the_tables_that_were_there(database_url: str, processes: int) -> None:
+    steps = [(kind, 7 * n % 1000, 13 * n % 1000) for n in range(40) for kind in ("hold", "settle", "hold", "extend")]
+    runner = Runner(database_url)
+    with psycopg.connect(database_url, autocommit=True) as connection, connection.cursor() as cursor:
+        append(connection, play(steps))
+        runner.prepare()
+        runner.step(connection)
+        before = sums_of(cursor, Copy(ALL))
+        assert before["activity.activity"][0] > 30
+        told: list[tuple[int, int]] = []
+        runner.rebuild(processes=processes, progress=lambda done, of: told.append((done, of)))
+        assert sums_of(cursor, Copy(ALL)) == before
+        assert told[-1] == (head_of(cursor), head_of(cursor))
+        cursor.execute("select nspname from pg_namespace where nspname like 'view\\_%'")
+        assert sorted(name for (name,) in cursor) == sorted(item.schema for item in ALL)
