@@ -196,10 +196,10 @@ class Exchange:
         advice = retry_header(refusal) + (_NO_RETRY if isinstance(refusal, Conflict) else b"")
         self._fail(status_of(refusal), error_body(refusal), advice)
 
-    def refuse_method(self) -> None:
+    def refuse_method(self, *, bodiless: bool) -> None:
         status, type = status_and_type("method_not_allowed")
         body = envelope(type, "method_not_allowed", f"{self.path.decode('latin-1')} takes POST.", None)
-        self._respond(status, body, b"allow: POST, OPTIONS\r\n")
+        self._respond(status, body, b"allow: POST, OPTIONS\r\n", bodiless=bodiless)
 
     def _fail(self, status: int, body: bytes, headers: bytes) -> None:
         if self._streaming:
@@ -207,13 +207,13 @@ class Exchange:
         elif not self.response_complete:
             self._respond(status, body, headers)
 
-    def _respond(self, status: int, body: bytes, headers: bytes) -> None:
+    def _respond(self, status: int, body: bytes, headers: bytes, *, bodiless: bool = False) -> None:
         if self.more_body:
             self.keep_alive = False
         connection = b"" if self.keep_alive else b"connection: close\r\n"
         self._write(
             b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\n%b%b\r\n%b"
-            % (STATUS_LINE[status], self._common(), len(body), connection, headers, body)
+            % (STATUS_LINE[status], self._common(), len(body), connection, headers, b"" if bodiless else body)
         )
         self._complete(keep_alive=self.keep_alive)
 
@@ -274,8 +274,9 @@ class FastProtocol(HttpToolsProtocol):
         if self._deaf:
             return
         self._heard = self.loop.time()
+        self._unset_keepalive_if_required()
         head = self.headers if self._in_head else None
-        super().data_received(data)
+        self._parse(data)
         if self._in_head and self.headers is head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
@@ -306,11 +307,42 @@ class FastProtocol(HttpToolsProtocol):
 
     def _request_is_late(self, now: float) -> bool:
         if self.cycle is None or self.cycle.response_complete:
-            return self.timeout_keep_alive_task is None and now - self._head_since > self.pace.request
+            idle = self.timeout_keep_alive_task is not None and not self._in_head  # that has a time of its own
+            return not idle and now - self._head_since > self.pace.request
         waiting_for_body = self.cycle.more_body and not self.flow.read_paused
         return waiting_for_body and now - self._heard > self.pace.request
 
     # The parser
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        try:
+            while (offer := self._offer_in(data)) is not None:
+                self._decline()
+                data = memoryview(data)[offer:]
+        except httptools.HttpParserError:
+            self.send_400_response("This is no valid HTTP request.")
+
+    def _offer_in(self, data: bytes | memoryview) -> int | None:
+        """Where parsing stopped because a head offers to change the protocol; None if all was parsed."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            return int(offer.args[0])
+        return None
+
+    def _decline(self) -> None:
+        """Reads the last head again without the protocol that it offers to change to.
+
+        Every Java client offers HTTP/2 that way, and llhttp takes the body for the new protocol's. CONNECT cannot be
+        declined: what follows it is never ours.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            raise httptools.HttpParserError
+        lines = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn
+        self.parser.feed_data(b"\r\n".join([b"%b %b HTTP/%b" % (method, self.url, version), *lines, b"\r\n"]))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -320,6 +352,8 @@ class FastProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self.parser.should_upgrade():
+            return  # it is read once more
         answer = self._answer_here()
         if answer is None:
             super().on_headers_complete()
@@ -345,7 +379,9 @@ class FastProtocol(HttpToolsProtocol):
         method = self.parser.get_method()
         if answer is None or method == b"POST":
             return answer
-        return None if method == b"OPTIONS" else _refuse_method
+        if method == b"OPTIONS":
+            return None
+        return _refuse_head if method == b"HEAD" else _refuse_method
 
     def send_400_response(self, msg: str) -> None:
         """What cannot be parsed, in the envelope. Where an answer is still due for something before it, that goes first
@@ -374,10 +410,7 @@ class FastProtocol(HttpToolsProtocol):
         self.part(linger=True)
 
     def _should_upgrade(self) -> bool:
-        return False  # some clients offer HTTP/2 with every request, and are content with HTTP/1.1
-
-    def _unsupported_upgrade_warning(self) -> None:
-        pass
+        return True  # makes uvicorn's callbacks pass over a request that is read once more
 
 
 def protocol_for(answers: Mapping[bytes, Answer], *, pace: Pace | None = None) -> type[FastProtocol]:
@@ -398,7 +431,12 @@ async def beat_for_ever(protocol: type[FastProtocol]) -> None:
 
 async def _refuse_method(exchange: Exchange) -> None:
     exchange.request = _new_id()
-    exchange.refuse_method()
+    exchange.refuse_method(bodiless=False)
+
+
+async def _refuse_head(exchange: Exchange) -> None:
+    exchange.request = _new_id()
+    exchange.refuse_method(bodiless=True)
 
 
 def _new_id() -> str:

@@ -55,7 +55,7 @@ begin
                 select scope, month, sum(cost)::bigint cost, sum(amount)::bigint amount
                 from gone, unnest(array[key, workspace]) scope group by scope, month
             ) d
-            where t.scope = d.scope
+            where t.scope = d.scope and t.month = d.month
         )
         select coalesce(array_agg(i::int), '{}') into done from gone;
         if cardinality(done) < cardinality(end_request) then
@@ -72,7 +72,7 @@ begin
                     return next;
                 elsif not exists (
                     select from events t where t.originator_id = 'request:' || r.request and t.originator_version > 1
-                        and t.topic = r.topic and t.state = r.state
+                        and true
                 ) then
                     code := 'ended'; return next;
                 end if;

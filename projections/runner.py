@@ -8,6 +8,7 @@ import contextlib
 import gc
 import logging
 import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -416,12 +417,13 @@ class Runner:
             if processes is None:
                 processes = 1 if head < 2 * FLUSH_EVERY else 2
             groups = _share_out(chosen, processes)
-            fresh = Copy(chosen, suffix=FRESH)
+            fresh, passed = Copy(chosen, suffix=FRESH), 0
             with _workers(len(groups)) as executor:
                 tasks = [executor.submit(_rebuild, self.url, group) for group in groups]
                 while concurrent.futures.wait(tasks, timeout=0.2).not_done:
                     if progress is not None:
-                        progress(_progress_of(fresh, cursor, head), head)
+                        passed = max(passed, _progress_of(fresh, cursor, head))
+                        progress(passed, head)
             for task in tasks:
                 task.result()
             if progress is not None:
@@ -492,9 +494,22 @@ def _workers(count: int) -> concurrent.futures.Executor:
     return concurrent.futures.ProcessPoolExecutor(
         count,
         mp_context=multiprocessing.get_context("spawn"),
-        # Folds make millions of small objects and no cycles: looking for some would cost a fifth of the time.
-        initializer=gc.disable,
+        initializer=_begin_worker,
     )
+
+
+def _begin_worker() -> None:
+    """Sets up a process that shares in a rebuild: it must not outlive whoever started it, even one that is killed."""
+    # Folds make millions of small objects and no cycles: looking for some would cost a fifth of the time.
+    gc.disable()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _rebuild(url: str, projections: Sequence[Projection]) -> None:
@@ -505,6 +520,7 @@ def _rebuild(url: str, projections: Sequence[Projection]) -> None:
             cursor.execute("select pg_advisory_lock(%s, hashtext(%s))", [_REBUILD_LOCK, name])
         cursor.execute("set synchronous_commit to off")
         cursor.execute("set maintenance_work_mem to '256MB'")
+        cursor.execute("set default_statistics_target to 10")  # a first idea for the planner; autovacuum knows better
         fresh.create(cursor, indexes=False)
         connection.commit()
         position, head = 0, head_of(cursor)

@@ -1,8 +1,10 @@
 """What tests start from: an org with money and a key, made by the product's own commands."""
 
+import asyncio
 import os
 from dataclasses import dataclass
 
+from adapters.ledger import LedgerWriter
 from domain.accounts.service import create_org, create_workspace
 from domain.kernel.clock import DAY
 from domain.kernel.money import rupees
@@ -10,6 +12,7 @@ from domain.kernel.store import Store
 from domain.keys.key import make_secret
 from domain.keys.service import KeyTerms, mint_key
 from domain.ledger.credit import grant_credit
+from domain.ledger.events import CreditHeld
 
 NOON = 20_000 * DAY + DAY // 4
 """A noon in India (6:00 UTC and 30 minutes short of it), in 2024."""
@@ -62,3 +65,27 @@ def given_workspace(store: Store, org: str, workspace: str, *, name: str = "", a
         by="test",
     )
     return workspace
+
+
+def given_hold(url: str, request: str, key: Minted, *, amount: int, at: int, expires: int) -> None:
+    """A hold that nobody has ended, put on record through the ledger."""
+    hold = CreditHeld(
+        at=at,
+        by=f"key:{key.key}",
+        org=key.org,
+        key=key.key,
+        workspace=key.workspace,
+        amount=amount,
+        expires=expires,
+        endpoint="chat",
+        model="m",
+        candidates=("p/m",),
+    )
+
+    async def record() -> None:
+        writer = LedgerWriter(url, clock=lambda: at)
+        await writer.start()
+        assert await writer.hold(request, hold) is None
+        await writer.close()
+
+    asyncio.run(record())

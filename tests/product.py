@@ -30,8 +30,16 @@ class Product:
     """One running product. `models` are the ids that its test catalog offers, each served by two providers: `sim-india`
     and, at twice the price, `sim-abroad`."""
 
-    def __init__(self, home: Path, *, models: Sequence[str] = (), settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        models: Sequence[str] = (),
+        settings: Mapping[str, str] | None = None,
+        command: Sequence[str | Path] = (BHARATROUTER, "up"),
+    ) -> None:
         self.home = home
+        self.command = command
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         catalog = home.with_name(home.name + "-catalog")
@@ -50,7 +58,7 @@ class Product:
 
     def start(self) -> "Product":
         self.process = subprocess.Popen(
-            [BHARATROUTER, "up"], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*self.command], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         deadline = time.monotonic() + READY_SECONDS_MAX
         while not self.is_ready():
@@ -152,25 +160,38 @@ def chat_body(model: str, **fields: Any) -> dict[str, Any]:
 
 
 def write_catalog(folder: Path, models: Sequence[str]) -> None:
-    """Provider files for these models and `steady`, `steady-embedding`."""
-    providers = folder / "providers"
-    providers.mkdir(parents=True, exist_ok=True)
+    """Files for these models, `steady` and `steady-embedding`, and for the two providers that serve them."""
+    offered = list(dict.fromkeys(["steady", *models, "steady-embedding"]))
+    described = [_describe(model) for model in offered]
+    _write(folder / "catalog" / "tests.toml", described)
     for provider, residency, dearer in (("sim-india", 'residency = "IN"', 1), ("sim-abroad", "", 2)):
-        parts = [
+        head = (
             f'id = "{provider}"\nname = "{provider}"\nbase_url = "https://{provider}.invalid/v1"\n{residency}\n'
             f'auth = "bearer"\nkey_env = "BR_KEY_{provider.upper().replace("-", "_")}"\n'
-        ]
-        for model in dict.fromkeys(["steady", *models, "steady-embedding"]):
-            modality = "embedding" if model.endswith("embedding") else "chat"
-            output = f'output_inr_per_mtok = "{OUTPUT_NANOS * dearer / 1000}"' if modality == "chat" else ""
-            parts.append(
-                f'[[models]]\nid = "{model}"\nupstream = "{model}"\nname = "{model}"\nowned_by = "tests"\n'
-                f'listed_on = "2026-11-23"\nopenness = "permissive"\nmodality = "{modality}"\n'
-                f'input_inr_per_mtok = "{INPUT_NANOS * dearer / 1000}"\n{output}\n'
-                f'priced_on = "2026-11-23"\ncontext_length = {CONTEXT_LENGTH}\n'
-                f"max_output_tokens = {0 if modality == 'embedding' else OUTPUT_TOKENS_MAX}\n"
-            )
-        (providers / f"{provider}.toml").write_text("\n".join(parts))
+        )
+        _write(folder / "providers" / f"{provider}.toml", [head, *[_route(model, dearer) for model in offered]])
+
+
+def _describe(model: str) -> str:
+    modality = "embedding" if "embedding" in model else "chat"
+    return (
+        f'[[models]]\nid = "{model}"\nname = "{model}"\nowned_by = "tests"\nlisted_on = "2026-11-23"\n'
+        f'openness = "permissive"\nmodality = "{modality}"\ncontext_length = {CONTEXT_LENGTH}\n'
+        f"max_output_tokens = {0 if modality == 'embedding' else OUTPUT_TOKENS_MAX}\n"
+    )
+
+
+def _route(model: str, dearer: int) -> str:
+    output = "" if "embedding" in model else f'output_inr_per_mtok = "{OUTPUT_NANOS * dearer / 1000}"'
+    return (
+        f'[[models]]\nid = "{model}"\nupstream = "{model}"\npriced_on = "2026-11-23"\n'
+        f'input_inr_per_mtok = "{INPUT_NANOS * dearer / 1000}"\n{output}\n'
+    )
+
+
+def _write(file: Path, parts: Sequence[str]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(parts))
 
 
 def free_port() -> int:

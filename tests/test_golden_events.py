@@ -1,7 +1,7 @@
 """Old money must always replay: every event that was ever stored loads for ever, and means the same.
 
-`tests/golden/events/<name>.json` has stored forms, one a line, which are never edited. Who adds a field to an event adds
-a line that has it.
+`tests/golden/events/<name>.json` has stored forms, one a line, which are never edited. Who adds a field to an event
+adds a line that has it.
 """
 
 from pathlib import Path

@@ -1,6 +1,7 @@
 """Every projection: what a replay gives is what was there live, wherever the batches ended, and is the truth."""
 
 import contextlib
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -34,7 +35,7 @@ def filled(cursor: Cursor, suffix: str, *, stops: Sequence[int], as_of: int | No
     """All projections over the log between the stops, which are where the batches end."""
     copy = Copy(ALL, suffix=suffix)
     copy.create(cursor, indexes=indexes)
-    for after, until in zip(stops, stops[1:], strict=False):
+    for after, until in itertools.pairwise(stops):
         copy.fill(cursor, after=after, until=until, as_of=as_of)
     return copy
 

@@ -13,7 +13,6 @@ import msgspec
 from domain.inference.messages import Endpoint, join_members
 from domain.inference.metering import Usage, UsageSemantics, read_usage, to_openai
 
-
 _LIST_OF_OBJECTS = re.compile(rb"\[\s*\{")
 
 

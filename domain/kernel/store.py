@@ -45,6 +45,6 @@ class Store(Protocol):
 
         The facts are stamped with `at` (microseconds since 1970) and the actor `by`. Nothing is appended if any of the
         histories has moved on meanwhile: it is read again and decided again. Returns the position of the last fact
-        appended, or None if there was none. Raises what a decision raises, and Unavailable if the log cannot be written.
+        appended, or None if there was none. Raises what a decision raises, and Unavailable if it cannot be written.
         """
         ...

@@ -1,11 +1,11 @@
-"""A gateway in this process, and clients that speak to it byte by byte. The server is the real one on a real socket; the
-provider behind it is the simulator, over HTTP; the ledger is the pure model.
+"""A gateway in this process, and clients that speak to it byte by byte. The server is the real one on a real socket,
+the provider behind it is the simulator, over HTTP; the ledger is the pure model.
 """
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -99,7 +99,7 @@ class Wire:
         pairs = [line.split(": ", 1) for line in lines]
         names = [name for name, _ in pairs]
         assert sorted(names) == sorted(set(names)), f"a header twice in {names}"
-        return int(first.split()[1]), {name: value for name, value in pairs}
+        return int(first.split()[1]), dict(pairs)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         while size := int(await self.reader.readline(), 16):
@@ -118,10 +118,8 @@ class Wire:
 
     async def close(self) -> None:
         self.writer.close()
-        try:
+        with suppress(ConnectionError):
             await self.writer.wait_closed()
-        except ConnectionError:
-            pass
 
     def reset(self) -> None:
         self.writer.transport.abort()
@@ -146,7 +144,7 @@ def request(
 
 
 def chat(model: str = "sim-2c", **more: Any) -> dict[str, Any]:
-    return {"model": model, "messages": [{"role": "user", "content": "Namaste"}], **more}
+    return {"model": model, "messages": [{"role": "user", "content": "Namaste"}]} | more
 
 
 # The server
@@ -176,7 +174,7 @@ class Served:
 
     async def until(self, condition: Callable[[], bool], *, within: float = 10) -> None:
         async with asyncio.timeout(within):
-            while not condition():
+            while not condition():  # noqa: ASYNC110  # it may be anything
                 await asyncio.sleep(0.01)
 
     @property
@@ -212,7 +210,7 @@ async def serving(
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve())
     heartbeat = asyncio.create_task(beat_for_ever(protocol))
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110  # uvicorn says it in no other way
         await asyncio.sleep(0.001)
     served = Served(server.servers[0].sockets[0].getsockname()[1], protocol, server)
     try:
@@ -224,7 +222,7 @@ async def serving(
         await running
         heartbeat.cancel()
         await asyncio.gather(heartbeat, return_exceptions=True)
-    await served.until(lambda: not asyncio.all_tasks() - before)
+    await served.until(lambda: not asyncio.all_tasks() - before - {asyncio.current_task()})
     assert not protocol.open_connections
     assert not server.server_state.connections
 

@@ -177,6 +177,11 @@ class Scene:
         asyncio.run(self.calling(body, endpoint))
         return self
 
+    def call_again(self) -> "Scene":
+        """Makes a call under the id of the last one."""
+        self._calls -= 1
+        return self.call()
+
     async def calling(self, body: bytes, endpoint: Endpoint = "chat") -> None:
         self._calls += 1
         self.trouble.task = asyncio.current_task()

@@ -12,7 +12,6 @@ from domain.inference.metering import Usage
 from domain.kernel.money import parse_inr
 from tests.domain.inference.scene import (
     OPENING,
-    Play,
     Scene,
     a_stream,
     chunk,
@@ -20,6 +19,7 @@ from tests.domain.inference.scene import (
     strictly,
     usage,
 )
+from tests.fakes import Play
 
 REPORT = usage(7, 3)
 WORDS = ("one ", "two ", "three")

@@ -1,0 +1,62 @@
+"""One running product for all faults that it recovers from by itself."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.books import HOLD_SECONDS, forget_calls
+from tests.product import BHARATROUTER, Product
+
+SETTINGS = {
+    "BR_HOLD_SECONDS": str(HOLD_SECONDS),
+    "BR_FIRST_BYTE_SECONDS": "2",
+    "BR_IDLE_SECONDS": "2",
+    "BR_CONNECT_SECONDS": "1",
+    "BR_DISCONNECT_GRACE_SECONDS": "1",
+    "BR_STOP_SECONDS": "5",
+    "BR_SEAL_SECONDS": "5",
+}
+
+
+@pytest.fixture(scope="session")
+def new_product() -> Iterator[Callable[..., Product]]:
+    """Makes products in homes of their own; all are stopped at last."""
+    made: list[tuple[Path, Product]] = []
+
+    def make(*models: str) -> Product:
+        root = Path(tempfile.mkdtemp(prefix="bharatrouter-faults-"))
+        root.chmod(0o711)
+        # What it says goes to a file: nobody reads along, and a pipe that is full would hold it up.
+        command = ["/bin/sh", "-c", 'exec "$0" up > "$1" 2>&1', BHARATROUTER, root / "output"]
+        product = Product(root / "home", models=models, settings=SETTINGS, command=command)
+        made.append((root, product))
+        return product
+
+    yield make
+    for root, product in made:
+        product.stop()
+        shutil.rmtree(root)
+
+
+MODELS: list[str] = []
+"""Every module adds those that it calls, when it is imported."""
+
+
+@pytest.fixture(scope="session")
+def shared_product(new_product: Callable[..., Product]) -> Product:
+    return new_product(*MODELS).start()
+
+
+@pytest.fixture
+def product(shared_product: Product) -> Product:
+    forget_calls(shared_product)
+    return shared_product
+
+
+@pytest.fixture
+def key(product: Product) -> str:
+    """A key of a new org with ₹100."""
+    return product.key(product.org())
