@@ -3,6 +3,7 @@
 The demands are coroutines that never wait, so that FastAPI runs them where they are and not in a thread.
 """
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from hmac import compare_digest
 from ipaddress import ip_address
@@ -18,6 +19,9 @@ from domain.keys.directory import Caller
 from domain.keys.key import key_digest
 
 KEY_LENGTH_MAX = 200
+KEY_PREFIX = b"br-"
+NEWS_SECONDS = 0.25
+"""A little longer than the directory takes to hear of a new key."""
 
 
 def presented_key(headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
@@ -34,7 +38,7 @@ def presented_key(headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
         elif name in (b"x-br-api-key", b"x-api-key"):
             found[name] = value.strip()
     own = [found.get(name, b"") for name in (b"authorization", b"x-br-api-key", b"x-api-key")]
-    key = next((key for key in own if key.startswith(b"br-")), b"") or next(filter(None, own), b"")
+    key = next((key for key in own if key.startswith(KEY_PREFIX)), b"") or next(filter(None, own), b"")
     return key if 0 < len(key) <= KEY_LENGTH_MAX else None
 
 
@@ -60,19 +64,30 @@ def find_caller(app: App, presented: bytes | None) -> Caller:
     return caller
 
 
+async def caller_of(app: App, presented: bytes | None) -> Caller:
+    """As `find_caller`, but a key that is not known yet gets a second look: it may have been minted a moment ago."""
+    try:
+        return find_caller(app, presented)
+    except Unauthenticated:
+        if presented is None or not presented.startswith(KEY_PREFIX):
+            raise
+    await asyncio.sleep(NEWS_SECONDS)
+    return find_caller(app, presented)
+
+
 # What a route can demand
 
 
 async def public(request: Request) -> None:
     """Open to all. A key is not needed; one that is shown must be good."""
     presented = presented_key(request.headers.raw)
-    if presented is not None and presented.startswith(b"br-"):
-        find_caller(app_of(request), presented)
+    if presented is not None and presented.startswith(KEY_PREFIX):
+        await caller_of(app_of(request), presented)
 
 
 async def key(request: Request) -> Caller:
     """Any key."""
-    return find_caller(app_of(request), presented_key(request.headers.raw))
+    return await caller_of(app_of(request), presented_key(request.headers.raw))
 
 
 async def full(request: Request) -> Caller:
@@ -80,7 +95,7 @@ async def full(request: Request) -> Caller:
     presented = presented_key(request.headers.raw)
     if presented is None:
         raise Unauthenticated("no_session", "Sign in, or send 'Authorization: Bearer br-…' with a full-scope key.")
-    caller = find_caller(app_of(request), presented)
+    caller = await caller_of(app_of(request), presented)
     if caller.scope != "full":
         raise Forbidden("forbidden_scope", "This key may only call models; use a key of full scope.")
     return caller

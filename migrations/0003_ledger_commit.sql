@@ -72,7 +72,7 @@ begin
                     return next;
                 elsif not exists (
                     select from events t where t.originator_id = 'request:' || r.request and t.originator_version > 1
-                        and true
+                        and t.topic = r.topic and t.state = r.state
                 ) then
                     code := 'ended'; return next;
                 end if;

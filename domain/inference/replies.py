@@ -12,6 +12,7 @@ import msgspec
 
 from domain.inference.messages import Endpoint, join_members
 from domain.inference.metering import Usage, UsageSemantics, read_usage, to_openai
+from domain.inference.sse import BOM
 
 _LIST_OF_OBJECTS = re.compile(rb"\[\s*\{")
 
@@ -235,7 +236,7 @@ def read_whole(endpoint: Endpoint, body: bytes) -> Whole:
     """Raises Unusable where a 200 does not carry an answer."""
     try:
         body.decode()  # msgspec passes over strings that it need not read, be they UTF-8 or not
-        members = _members.decode(body)
+        members = _members.decode(body.removeprefix(BOM))
         if "error" in members and (error := msgspec.json.decode(members["error"])):
             raise Unusable(error_text(error))
         usage = msgspec.json.decode(members["usage"]) if "usage" in members else None

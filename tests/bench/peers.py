@@ -191,8 +191,8 @@ def _litellm_with_database(folder: Path, rig: Rig, provider_port: int) -> System
     rig.processes.append(server.process)
     wait_until(server.is_ready, server.process, server.log)
     for migration in sorted(migrations):
-        with psycopg.connect(server.url) as connection:
-            connection.execute(migration.read_text().encode())
+        with psycopg.connect(server.url) as connection:  # in one transaction, where nothing is built concurrently
+            connection.execute(migration.read_text().replace("CONCURRENTLY", "").encode())
     user, _, query = server.url.partition("@")
     url = f"{user}@{query.partition('host=')[2]}/{query[1:].partition('?')[0]}?connection_limit=10"
     system = _start_litellm(

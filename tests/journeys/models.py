@@ -119,6 +119,7 @@ MODELS = (
     "popular-too",
     "rare",
     "sim-3c-300ms",
+    "sim-3c-pad100",
 )
 
 
