@@ -24,6 +24,7 @@ from psycopg_pool import ConnectionPool
 from adapters.guards import effect
 from adapters.log import LogReader, encode
 from adapters.postgres import LOG_LOCK
+from domain.catalog.events import CATALOG_STREAM
 from domain.kernel.errors import Unavailable
 from domain.kernel.events import Event, Recorded
 from domain.kernel.store import Change, fold
@@ -139,7 +140,9 @@ class EventStore:
         return statements + [each for each in effects if each is not None], facts
 
     def _history(self, name: str) -> list[Recorded]:
-        return self._log.org(name.removeprefix("org:")) if name.startswith("org:") else self._log.stream(name)
+        if name.startswith("org:"):
+            return self._log.org(name.removeprefix("org:"))
+        return self._log.catalog() if name == CATALOG_STREAM else self._log.stream(name)
 
     def _append(self, statements: list[Statement], facts: list[tuple[str, int, Event]]) -> int:
         stored = [

@@ -13,6 +13,7 @@ from psycopg_pool import ConnectionPool
 
 import domain
 from adapters.postgres import CONFIGURATION_ONLY
+from domain.catalog.events import CATALOG_STREAM
 from domain.kernel.events import REGISTER, Event, Recorded
 
 Row = tuple[int, str, int, str, bytes]
@@ -72,6 +73,16 @@ class LogReader:
                 f"select {COLUMNS} from events where org_of(originator_id, state) = %s and {CONFIGURATION_ONLY}"
                 " order by 1",
                 org,
+            )
+        )
+
+    def catalog(self) -> list[Recorded]:
+        """Everything that was ever offered: the facts of the catalog and of all prices."""
+        return recorded(
+            self._rows(
+                f"select {COLUMNS} from events where originator_id = %s"
+                " or (originator_id >= 'price:' and originator_id < 'price;') order by 1",
+                CATALOG_STREAM,
             )
         )
 

@@ -1,4 +1,4 @@
-"""Counts tokens where a provider reports none. The vocabulary takes 100 ms and some memory, so it is loaded at first need."""
+"""Counts tokens where a provider reports none. The vocabulary takes half a second and 45 MB, so it waits to be needed."""
 
 import asyncio
 from functools import cache

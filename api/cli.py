@@ -87,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     command("work", _work, "run background jobs")
     command("project", _project, "keep the read models in step with the log")
     command("schedule", _schedule, "ask for background jobs when they are due (one process)")
-    command("migrate", _migrate, "bring the database to the newest layout")
+    migrate = command("migrate", _migrate, "bring the database to the newest layout, and record the catalog")
+    migrate.add_argument("--accept-prices", action="store_true", help="also prices that moved tenfold or more")
     simulate = command("simulate", _simulate, "a provider that costs nothing and can be told to misbehave")
     simulate.add_argument("--host", default="127.0.0.1")
     simulate.add_argument("--port", type=int, default=0, help="any free one unless given")
@@ -239,8 +240,9 @@ def _project(_: argparse.Namespace) -> None:
         Runner(app.database_url).run(stop)
 
 
-def _migrate(_: argparse.Namespace) -> None:
+def _migrate(given: argparse.Namespace) -> None:
     from adapters.postgres import migrate
+    from domain.catalog.service import record_catalog
     from projections.runner import Runner
 
     with _app() as app:
@@ -249,6 +251,7 @@ def _migrate(_: argparse.Namespace) -> None:
         except RuntimeError as error:
             raise Failure(str(error)) from error
         Runner(app.database_url).prepare()
+        record_catalog(app.store, app.catalog, leaps_accepted=given.accept_prices, at=app.clock(), by="operator")
     print("\n".join(done) if done else "The database has the newest layout already.")
 
 

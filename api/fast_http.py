@@ -316,19 +316,15 @@ class FastProtocol(HttpToolsProtocol):
 
     def _parse(self, data: bytes | memoryview) -> None:
         try:
-            while (offer := self._offer_in(data)) is not None:
-                self._decline()
-                data = memoryview(data)[offer:]
+            while True:
+                try:
+                    self.parser.feed_data(data)
+                    return
+                except httptools.HttpParserUpgrade as offer:
+                    data = memoryview(data)[offer.args[0] :]
+                    self._decline()
         except httptools.HttpParserError:
             self.send_400_response("This is no valid HTTP request.")
-
-    def _offer_in(self, data: bytes | memoryview) -> int | None:
-        """Where parsing stopped because a head offers to change the protocol; None if all was parsed."""
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
-            return int(offer.args[0])
-        return None
 
     def _decline(self) -> None:
         """Reads the last head again without the protocol that it offers to change to.
@@ -359,13 +355,9 @@ class FastProtocol(HttpToolsProtocol):
             super().on_headers_complete()
             return
         waiting = self.cycle
-        version = self.parser.get_http_version()
-        cycle = Exchange(
-            self,
-            answer,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
-            http_1_0=version == "1.0",
-        )
+        http_1_0 = self.parser.get_http_version() == "1.0"
+        keep_alive = not http_1_0 and self.parser.should_keep_alive()
+        cycle = Exchange(self, answer, keep_alive=keep_alive, http_1_0=http_1_0)
         self.cycle = cycle  # type: ignore[assignment]  # it stands in for uvicorn's own
         if waiting is None or waiting.response_complete:
             self._start_asgi_task(self.cycle, self.app)
@@ -456,8 +448,7 @@ def _too_large(bytes_max: int) -> TooLarge:
 def _identity(protocol: FastProtocol, request: str) -> bytes:
     """The headers that every reply has."""
     defaults = b"".join([b"%b: %b\r\n" % header for header in protocol.server_state.default_headers])
-    identity = request.encode()
-    return b"%bx-br-request-id: %b\r\nx-request-id: %b\r\n%b" % (defaults, identity, identity, _CORS)
+    return b"%bx-br-request-id: %b\r\nx-request-id: %b\r\n%b" % (defaults, identity := request.encode(), identity, _CORS)
 
 
 def _served(served: Served) -> bytes:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import socket
 from functools import partial
 
@@ -11,11 +12,13 @@ import uvloop
 
 from adapters.gateway import Gateway, open_gateway
 from adapters.settings import Settings
-from adapters.wiring import build
+from adapters.wiring import build, catalog_problems
 from api import app as web
 from api.caller import find_caller
 from api.fast_http import beat_for_ever, protocol_for
 from api.inference import Inference
+
+logger = logging.getLogger("bharatrouter.server")
 
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 4096
@@ -31,6 +34,8 @@ def serve(settings: Settings, *, fd: int | None = None) -> None:
 
 async def _serve(settings: Settings, fd: int | None) -> None:
     app = build(settings)
+    for problem in catalog_problems(settings):
+        logger.error("left out of the catalog: %s %s %s", problem.file, problem.field, problem.message)
     app.directory.start()
     try:
         async with open_gateway(app) as gateway:

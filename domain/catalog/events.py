@@ -4,7 +4,7 @@ replays.
 Models and routes are facts of the stream `catalog`; each price has its own, `price:<provider>/<model>`.
 """
 
-from collections.abc import Iterable
+from typing import Self
 
 import msgspec
 
@@ -71,27 +71,22 @@ class CatalogRecord(msgspec.Struct):
     routes: dict[RouteKey, RouteListed] = {}
     rates: dict[RouteKey, Rates] = {}
 
-    def apply(self, event: CatalogEvent) -> None:
+    def evolve(self, stream: str, event: Event, /) -> Self:
+        record = type(self)(dict(self.models), dict(self.routes), dict(self.rates))
         match event:
             case ModelListed(model=model):
-                self.models[model.id] = model
+                record.models[model.id] = model
             case ModelWithdrawn(model=model_id):
-                self.models.pop(model_id, None)
+                record.models.pop(model_id, None)
             case RouteListed(provider=provider, model=model_id):
-                self.routes[provider, model_id] = event
+                record.routes[provider, model_id] = event
             case RouteWithdrawn(provider=provider, model=model_id):
-                self.routes.pop((provider, model_id), None)
+                record.routes.pop((provider, model_id), None)
             case PriceChanged(provider=provider, model=model_id, rates=None):
-                self.rates.pop((provider, model_id), None)
+                record.rates.pop((provider, model_id), None)
             case PriceChanged(provider=provider, model=model_id, rates=Rates() as rates):
-                self.rates[provider, model_id] = rates
-
-
-def fold(events: Iterable[CatalogEvent]) -> CatalogRecord:
-    record = CatalogRecord()
-    for event in events:
-        record.apply(event)
-    return record
+                record.rates[provider, model_id] = rates
+        return record
 
 
 def stream_of(event: CatalogEvent) -> str:
@@ -101,28 +96,28 @@ def stream_of(event: CatalogEvent) -> str:
     return CATALOG_STREAM
 
 
-def differences(record: CatalogRecord, catalog: Catalog, *, at: int, by: str) -> list[CatalogEvent]:
+def differences(record: CatalogRecord, catalog: Catalog) -> list[CatalogEvent]:
     """The events that take what is recorded to what the files say now; none where they agree. `at` in
     microseconds.
     """
     events: list[CatalogEvent] = []
     for model in catalog.models.values():
         if record.models.get(model.id) != model:
-            events.append(ModelListed(at=at, by=by, model=model))
+            events.append(ModelListed(model=model))
     offered = {(route.provider, route.model): route for routes in catalog.routes.values() for route in routes}
     for key, route in offered.items():
-        listed = _listed(route, catalog, at=at, by=by)
+        listed = _listed(route, catalog)
         recorded = record.routes.get(key)
-        if recorded is None or msgspec.structs.replace(recorded, at=at, by=by, cause="") != listed:
+        if recorded is None or msgspec.structs.replace(recorded, at=0, by="", cause="") != listed:
             events.append(listed)
         if record.rates.get(key) != route.rates:
-            events.append(PriceChanged(at=at, by=by, provider=key[0], model=key[1], rates=route.rates))
+            events.append(PriceChanged(provider=key[0], model=key[1], rates=route.rates))
     for provider, model_id in sorted(record.routes.keys() - offered.keys()):
-        events.append(RouteWithdrawn(at=at, by=by, provider=provider, model=model_id))
+        events.append(RouteWithdrawn(provider=provider, model=model_id))
     for provider, model_id in sorted(record.rates.keys() - offered.keys()):
-        events.append(PriceChanged(at=at, by=by, provider=provider, model=model_id, rates=None))
+        events.append(PriceChanged(provider=provider, model=model_id, rates=None))
     for model_id in sorted(record.models.keys() - catalog.models.keys()):
-        events.append(ModelWithdrawn(at=at, by=by, model=model_id))
+        events.append(ModelWithdrawn(model=model_id))
     return events
 
 
@@ -137,10 +132,8 @@ def leaping_prices(record: CatalogRecord, catalog: Catalog) -> list[tuple[Rates,
     ]
 
 
-def _listed(route: Route, catalog: Catalog, *, at: int, by: str) -> RouteListed:
+def _listed(route: Route, catalog: Catalog) -> RouteListed:
     return RouteListed(
-        at=at,
-        by=by,
         provider=route.provider,
         model=route.model,
         upstream=route.upstream,

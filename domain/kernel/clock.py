@@ -1,4 +1,4 @@
-"""Moments are whole microseconds since 1970 in UTC; days and months of an org are India time, which has no summer time."""
+"""Moments are whole microseconds since 1970, UTC. Days and months of an org are India's, which has no summer time."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 

@@ -30,7 +30,8 @@ class Change(Generic[S]):
     """A decision and the history it rests on.
 
     `history` is a stream such as `account:acme`. That of an org (`org:acme`) is everything the org has configured: its
-    own stream with those of its workspaces and keys, so that a rule over all of them is decided as one.
+    own stream with those of its workspaces and keys, so that a rule over all of them is decided as one. `catalog` is
+    the catalog with all its prices.
     `decide` raises a Refusal or returns the facts; it may run several times and must depend on nothing but the state.
     """
 

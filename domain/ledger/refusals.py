@@ -24,8 +24,9 @@ def refusal_of(denied: Denied, *, needed: int, at: int) -> Refusal:
         case "insufficient_credits":
             return OutOfCredit(
                 "insufficient_credits",
-                f"This call needs ₹{format_inr(needed)} held; ₹{format_inr(limit)} is available and ₹{format_inr(used)} "
-                "is held by calls in flight. Add credit, wait for running calls to end, or lower max_tokens.",
+                f"This call needs ₹{format_inr(needed)} held; ₹{format_inr(limit)} is available and "
+                f"₹{format_inr(used)} is held by calls in flight. Add credit, wait for running calls to end, or lower "
+                "max_tokens.",
             )
         case "key_budget" | "workspace_budget" | "budget":
             owner = "workspace" if denied.code == "workspace_budget" else "key"

@@ -63,14 +63,11 @@ def size_hold(
                 "Add credit, shorten the prompt, or choose a cheaper model.",
             )
         limit = min(
-            output_tokens_within(each, nanos=available_nanos, input_tokens=input_tokens) // choices
-            for each in rates
+            output_tokens_within(each, nanos=available_nanos, input_tokens=input_tokens) // choices for each in rates
         )
         cut = True
     held = limit if first_output_tokens is None else min(limit, first_output_tokens)
-    return Sizing(
-        amount_nanos=_dearest(rates, input_tokens, held * choices), output_tokens_max=limit, cut=cut
-    )
+    return Sizing(amount_nanos=_dearest(rates, input_tokens, held * choices), output_tokens_max=limit, cut=cut)
 
 
 def estimate_input_tokens(body_bytes: int, *, images: int = 0, image_bytes: int = 0) -> int:

@@ -48,9 +48,7 @@ def exclusions(
     reasons: list[Reason] = []
     if needs.india_only and route.residency != INDIA:
         reasons.append("residency")
-    if (needs.open_weights and model.openness not in _OPEN) or (
-        needs.permissive and model.openness != "permissive"
-    ):
+    if (needs.open_weights and model.openness not in _OPEN) or (needs.permissive and model.openness != "permissive"):
         reasons.append("openness")
     if step.provider is not None and step.provider != route.provider:
         reasons.append("pinned_elsewhere")

@@ -87,12 +87,9 @@ def rank(routes: list[Route]) -> list[Route]:
 
 
 def _no_route(steps: tuple[Step, ...], candidates: list[Candidate]) -> Invalid:
-    wanted = " or ".join(
-        f"'{step.model}'" + (f" at '{step.provider}'" if step.provider else "") for step in steps
-    )
+    wanted = " or ".join(f"'{step.model}'" + (f" at '{step.provider}'" if step.provider else "") for step in steps)
     told = [found for found in candidates if "pinned_elsewhere" not in found.excluded] or candidates
     reasons = "; ".join(
-        f"{found.provider} {' and '.join(EXPLANATIONS[reason] for reason in found.excluded)}"
-        for found in told
+        f"{found.provider} {' and '.join(EXPLANATIONS[reason] for reason in found.excluded)}" for found in told
     )
     return Invalid("no_route", f"No route can serve {wanted}: {reasons or 'no provider offers it'}.")

@@ -1,6 +1,7 @@
 """Clients that keep a record of what they were told, and of nothing else: what the books are held against."""
 
 import asyncio
+import itertools
 import json
 import random
 import time
@@ -51,6 +52,17 @@ class Caller:
 
     async def __aexit__(self, *_: object) -> None:
         await self.client.aclose()
+
+    async def address(self) -> tuple[str, int]:
+        """Where this client's connection comes from; the next call goes over the same one."""
+        response = await self.client.get("/livez")
+        host, port = response.extensions["network_stream"].get_extra_info("client_addr")[:2]
+        return host, port
+
+    async def state_of(self, request: str) -> str:
+        """What the product itself says became of a request."""
+        response = await self.client.get(f"/v1/requests/{request}")
+        return str(response.json().get("state", "")) if response.status_code == 200 else ""
 
     async def call(
         self,
@@ -134,10 +146,9 @@ def under_load(
     disturb: Callable[[], None],
     *,
     callers: int,
-    calls_after: Callable[[], bool] = lambda: True,
 ) -> list[Call]:
     """The calls of so many callers, each with one at a time, whole and streamed in turn, while `disturb` runs in a
-    thread. Every caller goes on until that has returned and `calls_after` is true, and ends the call it is in."""
+    thread. Every caller ends the call it is in, and notes it as its last, when that has returned."""
 
     async def run() -> list[Call]:
         made: list[Call] = []
@@ -145,8 +156,8 @@ def under_load(
 
         async def keep_calling(number: int) -> None:
             async with Caller(url, key) as caller:
-                for count in range(1_000_000):
-                    if over.is_set() and calls_after():
+                for count in itertools.count():
+                    if over.is_set():
                         return
                     call = await caller.call(models[count % len(models)], stream=bool((number + count) % 2))
                     made.append(call)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.books import HOLD_SECONDS, forget_calls
+from tests.faults.models import MODELS
 from tests.product import BHARATROUTER, Product
 
 SETTINGS = {
@@ -22,16 +23,16 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="session")
-def new_product() -> Iterator[Callable[..., Product]]:
+def new_product() -> Iterator[Callable[[], Product]]:
     """Makes products in homes of their own; all are stopped at last."""
     made: list[tuple[Path, Product]] = []
 
-    def make(*models: str) -> Product:
+    def make() -> Product:
         root = Path(tempfile.mkdtemp(prefix="bharatrouter-faults-"))
         root.chmod(0o711)
         # What it says goes to a file: nobody reads along, and a pipe that is full would hold it up.
         command = ["/bin/sh", "-c", 'exec "$0" up > "$1" 2>&1', BHARATROUTER, root / "output"]
-        product = Product(root / "home", models=models, settings=SETTINGS, command=command)
+        product = Product(root / "home", models=MODELS, settings=SETTINGS, command=command)
         made.append((root, product))
         return product
 
@@ -41,13 +42,9 @@ def new_product() -> Iterator[Callable[..., Product]]:
         shutil.rmtree(root)
 
 
-MODELS: list[str] = []
-"""Every module adds those that it calls, when it is imported."""
-
-
 @pytest.fixture(scope="session")
-def shared_product(new_product: Callable[..., Product]) -> Product:
-    return new_product(*MODELS).start()
+def shared_product(new_product: Callable[[], Product]) -> Product:
+    return new_product().start()
 
 
 @pytest.fixture
@@ -56,7 +53,7 @@ def product(shared_product: Product) -> Product:
     return shared_product
 
 
-@pytest.fixture
-def key(product: Product) -> str:
-    """A key of a new org with ₹100."""
-    return product.key(product.org())
+@pytest.fixture(scope="session")
+def key(shared_product: Product) -> str:
+    """A key of an org with ₹10,000."""
+    return shared_product.key(shared_product.org(inr="10000"))

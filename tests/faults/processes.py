@@ -49,9 +49,9 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def gateway_of(product: Product, client: socket.socket) -> str:
-    """The name of the gateway process that has accepted this client's connection."""
-    host, port = client.getsockname()[:2]
+def gateway_of(product: Product, client: tuple[str, int]) -> str:
+    """The name of the gateway process that has accepted the connection from this address."""
+    host, port = client
     theirs = f"{socket.inet_aton(host)[::-1].hex().upper()}:{port:04X}"
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     [inode] = [fields[9] for fields in lines if fields[2] == theirs and fields[1].endswith(f":{product.port:04X}")]

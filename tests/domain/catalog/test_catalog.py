@@ -8,19 +8,20 @@ import pytest
 from domain.catalog.catalog import Catalog, assemble
 from domain.catalog.events import (
     CatalogEvent,
+    CatalogRecord,
     ModelListed,
     ModelWithdrawn,
     PriceChanged,
     RouteListed,
     RouteWithdrawn,
     differences,
-    fold,
     leaping_prices,
     stream_of,
 )
 from domain.catalog.model import Model, Provider, Route
 from domain.catalog.price import make_rates
 from domain.kernel.events import REGISTER
+from domain.kernel.store import fold
 
 
 def provider(id: str, residency: str = "") -> Provider:
@@ -99,8 +100,12 @@ def test_duplicates_and_dangling_routes_are_refused(changes: dict[str, Any]) -> 
         catalog(**changes)
 
 
+def recorded(events: list[CatalogEvent]) -> CatalogRecord:
+    return fold(CatalogRecord(), [(stream_of(event), event) for event in events])
+
+
 def news(record_of: list[CatalogEvent], now: Catalog) -> list[CatalogEvent]:
-    return differences(fold(record_of), now, at=5, by="system")
+    return differences(recorded(record_of), now)
 
 
 def test_a_first_start_records_every_model_route_and_price_and_the_second_nothing() -> None:
@@ -108,7 +113,11 @@ def test_a_first_start_records_every_model_route_and_price_and_the_second_nothin
     assert [type(event) for event in first].count(ModelListed) == 2
     assert [type(event) for event in first].count(RouteListed) == 3
     assert [type(event) for event in first].count(PriceChanged) == 3
-    assert differences(fold(first), catalog(), at=99, by="someone else") == []
+    assert differences(recorded(stamped(first)), catalog()) == []
+
+
+def stamped(events: list[CatalogEvent]) -> list[CatalogEvent]:
+    return [msgspec.structs.replace(event, at=99, by="someone") for event in events]
 
 
 def test_a_changed_price_is_one_event_on_the_stream_of_that_price() -> None:
@@ -147,7 +156,7 @@ def test_a_route_that_loses_its_price_is_recorded_without_one() -> None:
 
 def test_a_tenfold_price_is_pointed_out_before_it_is_recorded() -> None:
     slipped = catalog(routes=[route(HOME, SMALL, output=200_000), route(ABROAD, SMALL), route(ABROAD, LARGE)])
-    record = fold(news([], catalog()))
+    record = recorded(news([], catalog()))
     assert [new.output for _, new in leaping_prices(record, slipped)] == [200_000]
     assert leaping_prices(record, catalog()) == []
 

@@ -52,9 +52,7 @@ def test_a_cost_is_the_sum_of_tokens_times_rates() -> None:
 
 def test_a_price_is_named_by_route_day_and_content() -> None:
     assert SARVAM.id.startswith("sarvam/sarvam-105b@2026-09-20.")
-    dearer = make_rates(
-        provider="sarvam", model="sarvam-105b", priced_on="2026-09-20", input=29_281, output=73_200
-    )
+    dearer = make_rates(provider="sarvam", model="sarvam-105b", priced_on="2026-09-20", input=29_281, output=73_200)
     assert dearer.id != SARVAM.id
 
 
@@ -79,9 +77,7 @@ def test_the_explanation_sums_to_the_cost(rates: Rates, usage: Usage) -> None:
 
 
 @given(_rates, st.integers(0, 10**16), _tokens)
-def test_the_output_that_money_allows_is_the_most_that_it_pays_for(
-    rates: Rates, nanos: int, input_tokens: int
-) -> None:
+def test_the_output_that_money_allows_is_the_most_that_it_pays_for(rates: Rates, nanos: int, input_tokens: int) -> None:
     allowed = output_tokens_within(rates, nanos=nanos, input_tokens=input_tokens)
     if ceiling(rates, input_tokens=input_tokens, output_tokens=0) > nanos:
         assert allowed == 0
