@@ -1,4 +1,4 @@
-"""Counts tokens where a provider reports none. The vocabulary takes half a second and 45 MB, so it waits to be needed."""
+"""Counts tokens where a provider reports none. The vocabulary takes half a second and 45 MB, so it waits for a need."""
 
 import asyncio
 from functools import cache

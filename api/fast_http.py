@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 import httptools
@@ -55,6 +55,16 @@ class Pace:
     linger: float = 2
 
 
+class _NobodyWaits:
+    """In place of an event: bodies mostly come with their head, and then nobody ever waits for more."""
+
+    def set(self) -> None:
+        pass
+
+
+_NOBODY_WAITS = _NobodyWaits()
+
+
 class Exchange:
     """One request to a hot path and its answer. Takes the place of uvicorn's cycle, and is the spine's `Outlet`."""
 
@@ -66,7 +76,7 @@ class Exchange:
         # What uvicorn's protocol expects of a cycle
         self.keep_alive = keep_alive
         self.response_complete = False
-        self.message_event = asyncio.Event()
+        self.message_event: asyncio.Event | _NobodyWaits = _NOBODY_WAITS
         self.body = bytearray()
         self.more_body = True
         self.malformed = False
@@ -124,14 +134,15 @@ class Exchange:
             raise _too_large(bytes_max)
         if self._protocol.expect_100_continue and self._chunked and not self.body:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.message_event = more = asyncio.Event()
         while self.more_body and len(self.body) <= bytes_max:
             if self.malformed:
                 raise Invalid("invalid_request", "The body is no valid HTTP message.")
             if self._disconnected:
                 raise Invalid("invalid_request", "The connection closed before the whole body had arrived.")
             self._protocol.flow.resume_reading()
-            self.message_event.clear()
-            await self.message_event.wait()
+            more.clear()
+            await more.wait()
 
     @property
     def disconnected(self) -> bool:
@@ -256,6 +267,17 @@ class FastProtocol(HttpToolsProtocol):
     _heard = 0.0
     _unsent = 0
     _unsent_since = 0.0
+
+    _default_lines: ClassVar[tuple[Any, bytes]] = (None, b"")
+
+    def default_lines(self) -> bytes:
+        """uvicorn's own headers, such as the date, which it makes anew once a second."""
+        headers = self.server_state.default_headers
+        made_of, lines = self._default_lines
+        if made_of is not headers:
+            lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+            type(self)._default_lines = (headers, lines)
+        return lines
 
     # The connection
 
@@ -447,8 +469,8 @@ def _too_large(bytes_max: int) -> TooLarge:
 
 def _identity(protocol: FastProtocol, request: str) -> bytes:
     """The headers that every reply has."""
-    defaults = b"".join([b"%b: %b\r\n" % header for header in protocol.server_state.default_headers])
-    return b"%bx-br-request-id: %b\r\nx-request-id: %b\r\n%b" % (defaults, identity := request.encode(), identity, _CORS)
+    id = request.encode()
+    return b"%bx-br-request-id: %b\r\nx-request-id: %b\r\n%b" % (protocol.default_lines(), id, id, _CORS)
 
 
 def _served(served: Served) -> bytes:

@@ -340,12 +340,13 @@ class Runner:
         except psycopg.OperationalError:
             raise
         except Exception:
-            outcomes = [self._step_one(connection, copy, name) for name in self.projections]
-        return max(reached for reached, _ in outcomes), any(more for _, more in outcomes)
+            for name in self.projections:
+                self._step_alone(connection, copy, name)
+        return 0, True
 
-    def _step_one(self, connection: Connection, copy: Copy, name: str) -> tuple[int, bool]:
+    def _step_alone(self, connection: Connection, copy: Copy, name: str) -> None:
         try:
-            return self._step(connection, copy, [name])
+            self._step(connection, copy, [name])
         except psycopg.OperationalError:
             raise
         except Exception as error:
@@ -353,7 +354,6 @@ class Runner:
             self._failed_at[name] = position
             self.stopped[name] = f"{type(error).__name__} after position {position}: {error}"
             _log.critical("projection %s stopped after position %d", name, position, exc_info=error)
-            return position, False
 
     def _step(self, connection: Connection, copy: Copy, names: Sequence[str]) -> tuple[int, bool]:
         """One transaction: the position reached, and whether there is more to read."""

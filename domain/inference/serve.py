@@ -245,7 +245,7 @@ async def _refused_by(run: Run, route: Route, reply: Reply, services: Services, 
     except UpstreamFault as fault:
         told = fault.message
     _record(run, route, "status", begun=begun, services=services, status=reply.status)
-    if reply.status < 400 or should_fail_over(reply.status):
+    if should_fail_over(reply.status):
         return f"HTTP {reply.status}" if reply.status in (401, 402, 403) else f"HTTP {reply.status}, {told}"
     await _release(run, services, code="invalid_request")
     raise Invalid("invalid_request", f"{route.provider} refused the request: {told}")

@@ -3,10 +3,10 @@
 _RETRIED_ELSEWHERE = frozenset({401, 402, 403, 404, 408, 425, 429})
 
 
-def should_fail_over(status: int | None) -> bool:
-    """Whether another route should be tried after this HTTP status; None is no answer at all.
+def should_fail_over(status: int) -> bool:
+    """Whether another route should be tried after this HTTP status.
 
-    401 to 404 speak of our key, balance or name for the model, not of the caller's request. Any other 4xx
-    is about the request and would fail elsewhere too.
+    401 to 404 speak of our key, balance or name for the model, not of the caller's request. Any other 4xx is about the
+    request and would fail elsewhere too. Under 400 is no answer of this wire at all: redirects are not followed.
     """
-    return status is None or status >= 500 or status in _RETRIED_ELSEWHERE
+    return status < 400 or status >= 500 or status in _RETRIED_ELSEWHERE

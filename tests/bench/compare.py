@@ -288,19 +288,19 @@ def _streams(medians: dict[str, _Medians]) -> str:
 
 
 def _ratios(medians: dict[str, _Medians]) -> str:
-    ours = [name for name in medians if name in VARIANTS and name.removeprefix(OURS) in ("", "-2p")]
     lines = [
-        "Ours divided by theirs; for CPU theirs divided by ours. Above 1 we are ahead.",
+        "One divided by the other; for CPU the other by the one. Above 1 the first is ahead.",
         "",
-        "| ours / theirs | c=1 | c=16 | c=64 | c=256 | 50 streams | 200 streams | 1,000 streams | CPU a call |",
+        "| one / other | c=1 | c=16 | c=64 | c=256 | 50 streams | 200 streams | 1,000 streams | CPU a call |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for mine in ours:
-        for name, of in medians.items():
-            if name not in (DIRECT, mine):
-                cells = [_show(_ratio(medians[mine].of(case, "rps"), of.of(case, "rps")), 2) for case in CASES]
-                cells.append(_show(_ratio(of.cpu("cpu_s"), medians[mine].cpu("cpu_s")), 2))
-                lines.append(f"| {mine} / {name} | {' | '.join(cells)} |")
+    ours = [name for name in (OURS, f"{OURS}-2p") if name in medians]
+    pairs = [(name, OURS) for name in VARIANTS if name in medians and name != OURS]
+    pairs += [(mine, peer) for mine in ours for peer in medians if peer != DIRECT and peer not in VARIANTS]
+    for one, other in pairs:
+        cells = [_show(_ratio(medians[one].of(case, "rps"), medians[other].of(case, "rps")), 2) for case in CASES]
+        cells.append(_show(_ratio(medians[other].cpu("cpu_s"), medians[one].cpu("cpu_s")), 2))
+        lines.append(f"| {one} / {other} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

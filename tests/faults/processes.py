@@ -4,12 +4,15 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from tests.faults.books import wait_until
 from tests.product import Product
 
 RESTART_SECONDS_MAX = 30
+NOBODY = "00000000:0000"
+"""The peer of a socket that listens."""
 
 
 def pid_of(product: Product, name: str) -> int:
@@ -35,9 +38,14 @@ def signal_all(pids: list[int], number: signal.Signals) -> None:
 
 
 def kill(product: Product, name: str) -> None:
-    """Ends it and its children at once, as the kernel or the power does, and waits until it runs anew."""
+    """Ends it and its children at once, as the kernel or the power does."""
+    signal_all(with_children(pid_of(product, name)), signal.SIGKILL)
+
+
+def kill_and_wait(product: Product, name: str) -> None:
+    """The same, and waits until it has been started again."""
     pid = pid_of(product, name)
-    signal_all(with_children(pid), signal.SIGKILL)
+    kill(product, name)
     wait_until(lambda: pid_of(product, name) != pid, f"{name} is started again", seconds_max=RESTART_SECONDS_MAX)
 
 
@@ -53,19 +61,31 @@ def gateway_of(product: Product, client: tuple[str, int]) -> str:
     """The name of the gateway process that has accepted the connection from this address."""
     host, port = client
     theirs = f"{socket.inet_aton(host)[::-1].hex().upper()}:{port:04X}"
+    [name] = [name for name, clients in _accepted(product).items() if theirs in clients]
+    return name
+
+
+def serving_gateways(product: Product) -> list[str]:
+    """The names of those that have accepted a connection."""
+    return [name for name, clients in _accepted(product).items() if clients]
+
+
+def _accepted(product: Product) -> dict[str, list[str]]:
+    """For each gateway, the clients' addresses of the connections that it holds, as the kernel writes them."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    [inode] = [fields[9] for fields in lines if fields[2] == theirs and fields[1].endswith(f":{product.port:04X}")]
-    for name, pid in product.running["pids"].items():
-        if name.startswith("gateway-") and f"socket:[{inode}]" in _open_files(pid):
-            return str(name)
-    raise AssertionError("no gateway has accepted this connection yet")
+    ours = {f"socket:[{line[9]}]": line[2] for line in lines if line[1].endswith(f":{product.port:04X}")}
+    pids = product.running["pids"]
+    return {
+        name: [ours[file] for file in _open_files(pid) if ours.get(file, NOBODY) != NOBODY]
+        for name, pid in pids.items()
+        if name.startswith("gateway-")
+    }
 
 
 def _open_files(pid: int) -> set[str]:
     found = set()
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            found.add(os.readlink(entry))
-        except FileNotFoundError:
-            continue
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                found.add(os.readlink(entry))
     return found
