@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
+import uvloop
 
 from adapters.embedded import Postgres, running
 from adapters.eventstore import EventStore
@@ -168,7 +169,7 @@ def hold_many(url: str, key: Minted, amount: int, count: int, start: float, name
             assert not any(isinstance(answer, BaseException) for answer in answers)
             return Counter(answer.code if isinstance(answer, Denied) else "held" for answer in answers)
 
-    return asyncio.run(run())
+    return uvloop.run(run())
 
 
 @pytest.mark.parametrize("limit", ["insufficient_credits", "key_budget", "workspace_budget", "daily"])
@@ -254,7 +255,7 @@ def test_an_odd_command_is_refused_alone_and_the_writer_goes_on(books: Books) ->
                 assert isinstance(answers[5], Denied | Unavailable), name
             assert await within(5, writer.end("open", settlement_of(books.hold(10), cost=4, at=NOON))) == [None]
 
-    asyncio.run(run())
+    uvloop.run(run())
     guards = books.check()
     assert len(guards.holds) == 10 * len(oddities(books))
     assert guards.balances["org_a"].held == len(guards.holds)
@@ -268,7 +269,7 @@ def test_many_odd_commands_in_one_batch_spare_the_others(books: Books) -> None:
             for n, answer in enumerate(await within(20, *asked)):
                 assert isinstance(answer, Unavailable) if n % 7 == 3 else answer is None
 
-    asyncio.run(run())
+    uvloop.run(run())
     books.check()
 
 
@@ -288,7 +289,7 @@ def test_the_writer_outlives_a_clock_that_fails(books: Books) -> None:
             assert others == [None] * 3
             assert await within(5, writer.hold("later", books.hold())) == [None]
 
-    asyncio.run(run())
+    uvloop.run(run())
     assert len(books.check().holds) == 4
 
 
@@ -301,7 +302,7 @@ def test_a_hold_that_nobody_waits_for_any_more_is_not_made(books: Books) -> None
             ended = writer.end("kept", release_of(books.hold(), at=NOON))
             ended.cancel()  # the books do not care who listens
 
-    asyncio.run(run())
+    uvloop.run(run())
     assert books.facts("gone") == []
     assert len(books.facts("kept")) == 2
 
@@ -317,7 +318,7 @@ def test_a_waiter_that_goes_while_its_batch_is_under_way_harms_nobody(books: Boo
             assert [answer for answer in answers if answer is not None] == [answers[3]]
             assert await within(5, writer.hold("later", books.hold())) == [None]
 
-    asyncio.run(run())
+    uvloop.run(run())
     assert len(books.check().holds) == 11
 
 
@@ -334,7 +335,7 @@ def test_closing_records_everything_that_was_handed_in(books: Books) -> None:
             (answer,) = await within(1, late)
             assert isinstance(answer, Unavailable)
 
-    asyncio.run(run())
+    uvloop.run(run())
     assert len(books.check().holds) == count
 
 
@@ -346,7 +347,7 @@ def test_a_note_is_recorded_once_and_takes_nothing(books: Books) -> None:
             assert await within(5, writer.note("n", note), writer.note("n", note)) == [None, None]
             assert await within(5, writer.hold("n", books.hold())) == [Denied("duplicate")]
 
-    asyncio.run(run())
+    uvloop.run(run())
     assert books.facts("n") == [note]
     assert books.available() == rupees(100)
 
@@ -367,7 +368,7 @@ def test_a_request_ends_once_and_a_repeat_of_that_ending_is_harmless(books: Book
             answers = await within(5, *(writer.end("r", event) for event in other))
             assert answers == [Denied("ended", None, 0), Denied("ended", None, 31)]
 
-    asyncio.run(run())
+    uvloop.run(run())
     assert books.facts("r") == [held, settled]
     assert books.available() == rupees(100) - 30
 
@@ -382,7 +383,7 @@ def test_an_ending_that_missed_an_extension_is_recorded_with_what_was_held(books
             await writer.extend("r", HoldExtended(at=NOON, org="org_a", amount=50, expires=held.expires))
             assert await within(5, writer.end("r", settlement_of(held, cost=100, at=NOON))) == [None]
 
-    asyncio.run(run())
+    uvloop.run(run())
     *_, settled = books.facts("r")
     assert isinstance(settled, RequestSettled)
     assert (settled.held, settled.cost) == (150, 100)
@@ -407,7 +408,7 @@ def test_a_settlement_in_the_next_month_leaves_that_months_budget_alone(books: B
                 Denied("key_budget", 100, 100)
             ]
 
-    asyncio.run(run())
+    uvloop.run(run())
     allowance = books.check().allowances[key.key]
     assert (allowance.used, allowance.held, allowance.month) == (0, 100, ist_month(time_is[0]))
 
@@ -431,7 +432,7 @@ def test_an_expiry_and_a_settlement_race_to_exactly_one_ending(books: Books) -> 
     def sweep_all() -> int:
         return sum(iter(lambda: expire_due(books.url, now=NOON, limit=20), 0))
 
-    expired, answers = asyncio.run(run())
+    expired, answers = uvloop.run(run())
     settled = sum(answer is None for answer in answers)
     assert settled + expired == 300
     assert all(answer in (None, Denied("ended", None, 4)) for answer in answers)
@@ -456,7 +457,7 @@ def test_a_hold_that_is_extended_while_the_sweep_looks_at_it_goes_on(books: Book
             settled = settlement_of(hold_like(held, amount=10 + more), cost=10, at=NOON)
             assert await within(5, writer.end("r", settled)) == [None]
 
-    asyncio.run(run())
+    uvloop.run(run())
     books.check()
 
 
@@ -467,7 +468,7 @@ def test_what_expires_says_who_and_what_it_was(books: Books) -> None:
         async with writing(books.url) as writer:
             await writer.hold("r", held)
 
-    asyncio.run(run())
+    uvloop.run(run())
     assert expire_due(books.url, now=held.expires) == 0
     assert expire_due(books.url, now=held.expires + 1) == 1
     assert expire_due(books.url, now=held.expires + 1) == 0
@@ -505,7 +506,7 @@ def test_a_hold_behind_the_others_midnight_is_stamped_anew_in_the_later_day(book
         async with writing(books.url, clock=clock) as writer:
             assert await within(5, writer.hold("second", books.hold(at=clock()))) == [None]
 
-    asyncio.run(run())
+    uvloop.run(run())
     (second,) = books.facts("second")
     assert ist_day(second.at) == ist_day(midnight)
     assert books.check().allowances["key_org_a"].calls == 2
@@ -520,7 +521,7 @@ def test_a_hold_of_a_clock_that_stays_behind_is_refused_and_counted_nowhere(book
             behind = writer.hold("behind", books.hold(at=midnight - SECOND))
             assert await within(5, behind) == [Denied("period")]
 
-    asyncio.run(run())
+    uvloop.run(run())
     assert books.facts("behind") == []
     assert books.check().allowances["key_org_a"].calls == 1
 
@@ -534,7 +535,7 @@ def test_a_hold_that_waited_over_midnight_counts_on_the_day_it_is_stamped_with(b
             stale = books.hold(at=midnight - 1, key=key)
             assert await within(5, writer.hold("r1", stale), writer.hold("r2", stale)) == [None, Denied("daily", 1, 1)]
 
-    asyncio.run(run())
+    uvloop.run(run())
     (held,) = books.facts("r1")
     assert held.at == midnight + 1
     assert books.check().allowances[key.key].day == ist_day(midnight)
@@ -553,7 +554,7 @@ def test_a_clock_that_is_set_back_over_midnight_counts_on_no_wrong_day(books: Bo
             answers = await within(5, writer.hold("r2", again[0]), writer.hold("r3", again[1]))
             assert answers == [Denied("period"), None]
 
-    asyncio.run(run())
+    uvloop.run(run())
     (third,) = books.facts("r3")
     assert ist_day(third.at) == ist_day(midnight) - 1 == books.check().allowances[other.key].day
 
@@ -662,7 +663,7 @@ def test_killing_postgresql_under_load_loses_nothing_acknowledged_and_charges_no
             assert not load.unsettled
             return load
 
-    load = asyncio.run(run())
+    load = uvloop.run(run())
     assert books.facts("never") == []
     load.held.add("running")
     load.check()
@@ -686,7 +687,7 @@ def test_endings_of_an_outage_are_recorded_after_it(server: Postgres) -> None:
             await restart(server)
             assert await within(20, *ends) == [None] * 20
 
-    asyncio.run(run())
+    uvloop.run(run())
     assert books.available() == rupees(100) - 20 * 3
     books.close()
 
@@ -705,7 +706,7 @@ def test_a_session_cut_again_and_again_loses_nothing_and_charges_nobody_twice(bo
             await load.stop()
             return load
 
-    load = asyncio.run(run())
+    load = uvloop.run(run())
     assert load.refused
     assert not load.unsettled
     load.check()
@@ -729,7 +730,7 @@ def test_a_session_cut_in_the_middle_of_a_batch_fails_its_holds_and_repeats_its_
                 assert not ended.done()
             assert await within(5, ended) == [None]
 
-    asyncio.run(run())
+    uvloop.run(run())
     assert books.facts("new") == []
     assert books.available() == rupees(100) - 3
 
@@ -753,7 +754,7 @@ def test_a_commit_whose_answer_is_lost_is_not_made_twice(books: Books) -> None:
                 os.kill(pid, signal.SIGCONT)
             await until(lambda: pid not in sessions_of_writers(books.url))
 
-    asyncio.run(run())
+    uvloop.run(run())
     assert len(books.facts("old")) == 2
     expire_due(books.url, now=NOON + DAY)
     assert books.available() == rupees(100) - 3
@@ -778,7 +779,7 @@ def test_a_log_that_others_lock_for_long_delays_endings_and_refuses_holds(books:
             assert await within(5, ended) == [None]
             assert await within(5, writer.hold("later", held)) == [None]
 
-    asyncio.run(run())
+    uvloop.run(run())
     assert books.facts("new") == []
     assert len(books.facts("old")) == 2
     books.check()
@@ -792,4 +793,4 @@ def test_a_database_that_cannot_be_reached_is_told_at_once() -> None:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(writer.close(), 1)
 
-    asyncio.run(run())
+    uvloop.run(run())

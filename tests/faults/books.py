@@ -8,6 +8,7 @@ import httpx
 import msgspec
 import psycopg
 
+from adapters.simulators.provider import REQUESTS_KEPT
 from tests.faults.callers import Call
 from tests.product import Product
 
@@ -91,9 +92,10 @@ def read_models_caught_up(product: Product) -> dict[str, Any]:
 
 
 def provider_saw(product: Product) -> set[str]:
-    """The marks of the latest thousand calls that reached a provider."""
-    seen = httpx.get(f"{product.simulator_url}/requests?limit=1000", trust_env=False).json()["requests"]
-    return {request["body"]["user"] for request in seen if request["body"]}
+    """The marks of all calls that have reached a provider since the counts were reset."""
+    assert provider_counts(product)["requests"] <= REQUESTS_KEPT, "the simulator has forgotten some"
+    seen = httpx.get(f"{product.simulator_url}/requests?limit={REQUESTS_KEPT}", trust_env=False).json()["requests"]
+    return {request["body"].get("user", "") for request in seen if request["body"]}
 
 
 def forget_calls(product: Product) -> None:

@@ -92,7 +92,6 @@ def test_gateways_that_die_every_second_lose_and_double_nothing(product: Product
     assert set(charged) == settled  # each operation was charged once at most, and nothing else was charged
     assert len(killed) >= 3
     assert any(len(operation.calls) > 1 for operation in operations)
-    from tests.faults.callers import codes; print("STATS", killed, len(operations), sum(len(o.calls)>1 for o in operations), codes(c for o in operations for c in o.calls), len(settled), {e.how for e in endings.values()}); print((product.home.parent / "output").read_text()[-3000:])
 
 
 @contextmanager
