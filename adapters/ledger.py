@@ -45,7 +45,7 @@ _TYPES = [
 _CALL = b"select * from ledger_commit(%s)" % b",".join(b"$%d" % (n + 1) for n in range(len(_TYPES)))
 _BINARY = [1] * len(_TYPES)
 _UNIQUE_VIOLATION = b"23505"
-_FAULTS_OF_DATA = (b"22", b"23", b"54")
+_FAULTS_OF_DATA = (b"22", b"23")
 """Classes of SQLSTATE that say that a command is at fault: data exception, integrity violation, limit exceeded."""
 _encode = msgspec.json.Encoder().encode
 

@@ -390,13 +390,13 @@ def test_a_head_without_end_is_refused_at_its_limit() -> None:
 def test_large_requests_in_a_row_are_no_large_head() -> None:
     async def play(served: Served, desk: Desk) -> None:
         wire = await served.connect()
-        one = hot(b"x" * 100_000)
-        stream = one * 4
-        for begin in range(0, len(stream), 90_000):  # every piece ends one request and begins the head of another
-            wire.send(stream[begin : begin + 90_000])
-            await asyncio.sleep(0.005)
-        for _ in range(4):
-            assert (await wire.reply()).json["bytes"] == 100_000
+        one = hot(b"x" * 40_000)
+        stream = one * 12
+        for begin in range(-10, len(stream), 3 * len(one)):  # every piece breaks off within a head
+            wire.send(stream[max(begin, 0) : begin + 3 * len(one)])
+            await asyncio.sleep(0.02)
+        for _ in range(12):
+            assert (await wire.reply()).json["bytes"] == 40_000
 
     at_the_desk(play)
 
@@ -602,6 +602,24 @@ def test_a_client_that_does_not_read_at_all_is_cut_off() -> None:
         await served.until(lambda: served.open_connections == 0, within=3)
         assert desk.left == 1
         desk.frames = asyncio.Queue()
+
+    at_the_desk(play, pace=QUICK)
+
+
+def test_a_client_that_reads_a_little_at_a_time_is_not_cut_off() -> None:
+    async def play(served: Served, desk: Desk) -> None:
+        wire = await slow_reader(served)
+        for _ in range(100):
+            desk.frames.put_nowait(b"x" * 50_000)
+        desk.frames.put_nowait(b"")
+        for _ in range(12):
+            await asyncio.sleep(0.1)
+            await wire.reader.readexactly(100_000)
+        assert served.open_connections == 1
+        rest = 0
+        while not rest or not desk.exchanges[0].response_complete:
+            rest += len(await wire.reader.read(100_000))
+        assert desk.left == 0
 
     at_the_desk(play, pace=QUICK)
 

@@ -312,7 +312,7 @@ def _at(row: Row, path: Sequence[str]) -> float | None:
     found: Any = row
     for name in path:
         found = found.get(name) if found is not None else None
-    return found
+    return None if found is None else float(found)
 
 
 def _median(values: Iterator[float | None]) -> float | None:

@@ -147,7 +147,16 @@ def _smg(folder: Path, rig: Rig, _: int) -> System | None:
     if not program.exists():
         return None
     workers = [f"http://127.0.0.1:{rig.start_provider(only=model)}" for model in MODELS]
-    command = [program, "launch", "--host", "127.0.0.1", "--port", str(port), "--worker-urls", *workers]
+    command: list[str | Path] = [
+        program,
+        "launch",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--worker-urls",
+        *workers,
+    ]
     command += ["--policy", "round_robin", "--log-level", "warn"]
     command += ["--prometheus-host", "127.0.0.1", "--prometheus-port", str(free_port())]
     return _start(rig, "smg", command, port=port, bills="nothing")
@@ -238,7 +247,7 @@ def _start_litellm(
     lines += [f"general_settings: {{master_key: sk-master{general}}}"]
     configuration = rig.folder / f"{name}.yaml"
     configuration.write_text("\n".join(lines))
-    command = [program, "--config", configuration, "--host", "127.0.0.1", "--port", str(port)]
+    command: list[str | Path] = [program, "--config", configuration, "--host", "127.0.0.1", "--port", str(port)]
     engine = folder / "prisma_engine_shim.js"
     return _start(
         rig,

@@ -74,7 +74,7 @@ class Rig:
     def start_provider(self, *, only: str | None = None) -> int:
         """A mock provider; `only` lists that model alone. Answers its port."""
         port = free_port()
-        command = [self.folder / "upstream", "-p", str(port), "-k", *(["-m", only] if only else [])]
+        command: list[str | Path] = [self.folder / "upstream", "-p", str(port), "-k", *(["-m", only] if only else [])]
         process = self.start(f"provider-{port}", command)
         wait_until(lambda: _answers(port), process, self.log_of(f"provider-{port}"))
         return port

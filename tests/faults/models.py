@@ -1,12 +1,14 @@
 """The models that the faults are tried on. A name after `sim-` is a script of `adapters/simulators/script.py`."""
 
-BRISK = "sim-6c-50ms"
+BRISK_PIECES, SLOW_PIECES = 6, 4
+
+BRISK = f"sim-{BRISK_PIECES}c-50ms"
 """A whole answer after 50 ms, a stream of about 300."""
 
 STEADY = "sim-8c-80ms"
 """A stream of 600 ms."""
 
-SLOW = "sim-4c-600ms"
+SLOW = f"sim-{SLOW_PIECES}c-600ms"
 """A whole answer after 600 ms, a stream of 1.8 s."""
 
 LATE = "sim-8c-1500ttft"

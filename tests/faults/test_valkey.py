@@ -16,7 +16,7 @@ from tests.product import Product
 
 pytestmark = pytest.mark.faults
 
-RPM_MAX = 40
+RPM_MAX = 8
 GATEWAYS = 2
 
 
