@@ -45,7 +45,7 @@ _TYPES = [
 _CALL = b"select * from ledger_commit(%s)" % b",".join(b"$%d" % (n + 1) for n in range(len(_TYPES)))
 _BINARY = [1] * len(_TYPES)
 _UNIQUE_VIOLATION = b"23505"
-_FAULTS_OF_DATA = (b"22", b"23")
+_FAULTS_OF_DATA = (b"22", b"23", b"54")
 """Classes of SQLSTATE that say that a command is at fault: data exception, integrity violation, limit exceeded."""
 _encode = msgspec.json.Encoder().encode
 
@@ -95,9 +95,9 @@ class LedgerWriter:
         while self._busy or self._waiting or self._halves:  # noqa: ASYNC110  # once in a process's life
             await asyncio.sleep(0.005)
         self._closed = True
-        if self._reconnecting is not None:
-            self._reconnecting.cancel()
         self._drop_connection()
+        if self._reconnecting is not None:
+            await self._reconnecting
 
     def hold(self, request: str, event: CreditHeld) -> asyncio.Future[Denied | None]:
         return self._submit(_Command("hold", request, event, self._loop.create_future()))
@@ -294,7 +294,8 @@ class LedgerWriter:
         connection = connect(self._url, statement_seconds=STATEMENT_SECONDS_MAX)
         prepared = connection.pgconn.prepare(b"ledger_commit", _CALL, _TYPES)
         if prepared.status != ExecStatus.COMMAND_OK:
-            raise psycopg.OperationalError(connection.pgconn.get_error_message())
+            connection.close()
+            raise psycopg.OperationalError(prepared.error_message)
         return connection
 
     def _adopt(self, connection: psycopg.Connection[Any]) -> None:
@@ -331,7 +332,7 @@ class LedgerWriter:
 
     async def _reconnect(self) -> None:
         pause = 0.05
-        while not self._closed:
+        while self._connection is None and not self._closed:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
             try:
@@ -339,9 +340,11 @@ class LedgerWriter:
             except Exception:  # whatever stands in the way, the next try may succeed
                 while self._waiting and self._waiting[0].deadline < self._loop.time():
                     _fail(self._waiting.popleft())
+                continue
+            if self._closed:
+                connection.close()
             else:
-                self._adopt(connection)
-                return
+                self._adopt(connection)  # which may find it broken already
 
     def _stop_watchdog(self) -> None:
         if self._watchdog is not None:

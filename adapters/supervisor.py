@@ -35,6 +35,7 @@ _DELAY_SECONDS_MAX = 5.0
 _SETTLED_AFTER_SECONDS = 30
 _DATABASE_SECONDS_MAX = 300  # recovery after a crash may take minutes
 _READY_SECONDS_MAX = 120
+_PARTING_SECONDS = 2  # for a gateway to end the calls that took longer than it may wait for
 _LOG_BYTES_MAX = 10_000_000
 _LISTEN_BACKLOG = 4096
 _DEMO_MODEL = "sarvam-105b"
@@ -380,7 +381,7 @@ class _Product:
         """All at once, each with the whole patience."""
         for child in group:
             child.process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + self._settings.stop_seconds
+        deadline = time.monotonic() + self._settings.stop_seconds + _PARTING_SECONDS
         while any(child.process.poll() is None for child in group):
             if time.monotonic() > deadline or self._signals.wishes > 1:
                 for child in group:

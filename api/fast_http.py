@@ -45,13 +45,14 @@ class Pace:
     """How long a client and its connection may stay silent, in seconds.
 
     A stream gets a comment line after `beat`. A head must have come within `request`, and so must every next piece of a
-    body. A client that takes nothing of its answer for `reading` is cut off. One that still sends after its answer is
-    listened to for `linger`, since a connection that is closed on unread bytes takes the answer with it.
+    body. A client that takes nothing of its answer for `reading` is cut off; the kernel holds some megabytes in between
+    and shows progress in leaps, so this must be long. One that still sends after its answer is listened to for
+    `linger`, since a connection that is closed on unread bytes takes the answer with it.
     """
 
     beat: float = 15
     request: float = 30
-    reading: float = 120
+    reading: float = 300
     linger: float = 2
 
 

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import gc
 import logging
+import signal
 import socket
+from collections.abc import Collection
 from functools import partial
 
 import uvicorn
@@ -22,6 +24,7 @@ logger = logging.getLogger("bharatrouter.server")
 
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 4096
+PARTING_SECONDS = 1.0
 
 
 def serve(settings: Settings, *, fd: int | None = None) -> None:
@@ -60,12 +63,28 @@ async def _serve(settings: Settings, fd: int | None) -> None:
             gc.freeze()  # what was made so far lives as long as the process: never look at it again
             heartbeat = asyncio.create_task(beat_for_ever(protocol))
             sockets = None if fd is None else [socket.socket(fileno=fd)]
-            await uvicorn.Server(config).serve(sockets=sockets)
+            server = uvicorn.Server(config)
+            _outlive_signals()
+            await server.serve(sockets=sockets)
+            await _end_of(server.server_state.tasks)
             heartbeat.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await heartbeat
     finally:
         app.close()
+
+
+def _outlive_signals() -> None:
+    """uvicorn stops at either signal and then raises it once more, which would end this process before its books are
+    closed: let that find a handler."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+
+
+async def _end_of(calls: Collection[asyncio.Task[None]]) -> None:
+    """Lets calls that were cancelled tell their clients and give their credit back while there still is a ledger."""
+    if calls:
+        await asyncio.wait(calls, timeout=PARTING_SECONDS)
 
 
 def inference_of(gateway: Gateway) -> Inference:

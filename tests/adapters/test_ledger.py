@@ -683,7 +683,7 @@ def test_endings_of_an_outage_are_recorded_after_it(server: Postgres) -> None:
             await until(lambda: not writer.connected)
             ends += [writer.end(f"r{n}", settlement_of(held, cost=3, at=NOON)) for n in range(10, 20)]
             await asyncio.sleep(1)
-            assert not any(end.done() for end in ends)
+            assert not any(end.done() for end in ends[10:])  # of the first a dying session may have taken some
             await restart(server)
             assert await within(20, *ends) == [None] * 20
 

@@ -365,8 +365,9 @@ async def gateway(
     finding: Any = SimpleNamespace(directory=keys, pepper=PEPPER, clock=clock)
 
     async def read_stream(stream: str) -> list[Event]:
-        await asyncio.sleep(0.001)
-        return ledger.of(stream.removeprefix("request:"))
+        found = ledger.of(stream.removeprefix("request:"))
+        await asyncio.sleep(0.001)  # by the time the answer is here, it may be true no more
+        return found
 
     parts: dict[str, Any] = {
         "services": services,

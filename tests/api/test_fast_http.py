@@ -143,14 +143,14 @@ def test_pipelined_requests_are_answered_in_order(paths: tuple[str, ...]) -> Non
 def test_a_pipelined_request_with_a_large_body_waits_and_is_read_then() -> None:
     async def play(served: Served, desk: Desk) -> None:
         wire = await served.connect()
-        wire.send(hot(path="/held") + hot(b"x" * 150_000) + hot(b"y"))
-        await asyncio.sleep(0.05)
+        wire.send(hot(path="/held") + hot(b"x" * 190_000) + hot(b"y"))
+        await asyncio.sleep(0.6)  # it is we who do not read on
         desk.go.set()
         assert (await wire.reply()).json == {"held": True}
-        assert (await wire.reply()).json["bytes"] == 150_000
+        assert (await wire.reply()).json["bytes"] == 190_000
         assert (await wire.reply()).json["bytes"] == 1
 
-    at_the_desk(play)
+    at_the_desk(play, pace=QUICK)
 
 
 @pytest.mark.parametrize("headers", [{"connection": "close"}, {"connection": "Close, x"}])
@@ -174,8 +174,12 @@ def test_an_old_client_gets_a_stream_that_ends_with_the_connection() -> None:
         assert "transfer-encoding" not in reply.headers
         assert reply.headers["connection"] == "close"
         assert reply.frames == [b"1", b"2", b"[DONE]"]
-        whole = await served.ask(hot(version="1.0", headers={"expect": "100-continue"}))
-        assert whole.headers["connection"] == "close"
+        wire = await served.connect()
+        message = hot(version="1.0", headers={"expect": "100-continue"})
+        wire.send(message[:-2])
+        await served.until(lambda: served.in_flight == 1)
+        whole = await wire.send(message[-2:]).reply()  # it was told nothing in between
+        assert (whole.status, whole.headers["connection"]) == (200, "close")
 
     at_the_desk(play)
 
@@ -291,7 +295,7 @@ def test_a_client_that_sends_on_after_a_refusal_can_read_it_but_is_not_listened_
         assert written > 5 * 16_384  # it was listened to beyond the answer
         assert wire.reader._buffer.startswith(b"HTTP/1.1 413 ")  # type: ignore[attr-defined]
 
-    at_the_desk(play, pace=QUICK)
+    at_the_desk(play, pace=Pace(linger=0.3))
 
 
 def test_a_body_of_just_the_limit_is_taken() -> None:
@@ -572,7 +576,9 @@ def test_a_body_may_take_its_time_while_it_keeps_coming_and_so_may_an_answer() -
         desk.go.set()
         assert (await wire.reply()).status == 200
         await asyncio.sleep(0.6)  # kept alive for longer than a request may take
-        assert (await wire.send(hot()).reply()).status == 200
+        wire.send(hot()[:10])
+        await asyncio.sleep(0.15)
+        assert (await wire.send(hot()[10:]).reply()).status == 200
 
     at_the_desk(play, pace=QUICK)
 
@@ -614,7 +620,7 @@ def test_a_client_that_reads_a_little_at_a_time_is_not_cut_off() -> None:
         desk.frames.put_nowait(b"")
         for _ in range(12):
             await asyncio.sleep(0.1)
-            await wire.reader.readexactly(100_000)
+            await wire.reader.readexactly(50_000)
         assert served.open_connections == 1
         rest = 0
         while not rest or not desk.exchanges[0].response_complete:
@@ -625,13 +631,16 @@ def test_a_client_that_reads_a_little_at_a_time_is_not_cut_off() -> None:
 
 
 async def slow_reader(served: Served) -> Wire:
-    """A client that has asked for the stream and read its head, and whose buffers are small."""
+    """A client that has asked for the stream and read its head. All buffers between it and us are small."""
     plug = socket.socket()
     plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_192)
     plug.setblocking(False)
     await asyncio.get_running_loop().sock_connect(plug, ("127.0.0.1", served.port))
     wire = Wire(*await asyncio.open_connection(sock=plug, limit=4_096))
     served.wires.append(wire)
+    await served.until(lambda: served.open_connections == 1)
+    [connection] = served.protocol.open_connections
+    connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8_192)
     wire.send(hot(path="/stream"))
     await wire.head()
     return wire

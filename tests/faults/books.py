@@ -14,6 +14,8 @@ from tests.product import Product
 
 HOLD_SECONDS = 5
 SETTLED_SECONDS_MAX = 40
+KNOWN_SECONDS_MAX = 1.0
+"""How long a change of keys may take to be in force everywhere."""
 
 
 class Ending(NamedTuple):
@@ -68,6 +70,13 @@ def endings_of(product: Product) -> dict[str, Ending]:
             assert request not in found, f"{request} ended twice"
             found[request] = Ending(ENDINGS[topic], msgspec.json.decode(bytes(state)))
     return found
+
+
+def new_key(product: Product) -> str:
+    """A key of a new org with ₹10,000, when every gateway knows it."""
+    key = product.key(product.org(inr="10000"))
+    time.sleep(KNOWN_SECONDS_MAX)
+    return key
 
 
 def open_holds(product: Product) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.books import HOLD_SECONDS, forget_calls
+from tests.faults.books import HOLD_SECONDS, forget_calls, new_key
 from tests.faults.models import MODELS
 from tests.product import BHARATROUTER, Product
 
@@ -31,7 +31,7 @@ def new_product() -> Iterator[Callable[[], Product]]:
         root = Path(tempfile.mkdtemp(prefix="bharatrouter-faults-"))
         root.chmod(0o711)
         # What it says goes to a file: nobody reads along, and a pipe that is full would hold it up.
-        command = ["/bin/sh", "-c", 'exec "$0" up > "$1" 2>&1', BHARATROUTER, root / "output"]
+        command: list[str | Path] = ["/bin/sh", "-c", 'exec "$0" up > "$1" 2>&1', BHARATROUTER, root / "output"]
         product = Product(root / "home", models=MODELS, settings=SETTINGS, command=command)
         made.append((root, product))
         return product
@@ -55,5 +55,4 @@ def product(shared_product: Product) -> Product:
 
 @pytest.fixture(scope="session")
 def key(shared_product: Product) -> str:
-    """A key of an org with ₹10,000."""
-    return shared_product.key(shared_product.org(inr="10000"))
+    return new_key(shared_product)

@@ -15,11 +15,12 @@ import pytest
 from tests.faults.books import balanced_books, provider_saw, wait_until
 from tests.faults.callers import Call, Caller, calls_at_once, codes, under_load
 from tests.faults.models import BRISK, SLOW, STEADY
-from tests.faults.processes import kill_and_wait, pid_of, signal_all, with_children
+from tests.faults.processes import kill, pid_of, signal_all, with_children
 from tests.product import Product
 
 pytestmark = pytest.mark.faults
 
+OUTAGE_SECONDS = 1.5
 RECOVERY_SECONDS_MAX = 10
 HOLD_ANSWER_SECONDS_MAX = 11.5
 
@@ -46,27 +47,30 @@ def refused_for_the_ledger(calls: list[Call]) -> list[Call]:
 
 
 def test_postgres_killed_under_load_loses_nothing_and_calls_nobody_unheld(product: Product, key: str) -> None:
-    back_at: list[float] = []
+    refused: list[Call] = []
+    back_after: list[float] = []
 
-    def kill_twice() -> None:
-        for _ in range(2):
-            time.sleep(1.5)
-            kill_and_wait(product, "postgres")
-            wait_until(lambda: answers_queries(product), "PostgreSQL answers", seconds_max=30)
-            back_at.append(time.monotonic())
+    def keep_it_down() -> None:
+        """Killed again whenever it has come back, also in the middle of its recovery."""
+        time.sleep(1.5)
+        kill(product, "postgres")
+        end = time.monotonic() + OUTAGE_SECONDS
+        while time.monotonic() < end:
+            refused.extend(asyncio.run(calls_at_once(product.url, key, [BRISK] * 3)))
+            kill(product, "postgres")
+        wait_until(lambda: answers_queries(product), "PostgreSQL answers", seconds_max=30)
+        back_after.append(
             wait_until(lambda: serves(product, key), "calls are served", seconds_max=RECOVERY_SECONDS_MAX)
+        )
 
-    calls = under_load(product.url, key, [STEADY], kill_twice, callers=30)
-    time.sleep(1)
-    later = asyncio.run(calls_at_once(product.url, key, [BRISK] * 4))
-    assert all(call.complete for call in later)
-
-    refused = refused_for_the_ledger(calls)
-    assert refused
-    assert not {call.mark for call in refused} & provider_saw(product)
+    calls = under_load(product.url, key, [STEADY], keep_it_down, callers=30)
+    assert back_after[0] < RECOVERY_SECONDS_MAX
+    assert codes(refused) == {"ledger_unavailable": len(refused)}
     assert codes(calls).keys() <= {"complete", "ledger_unavailable"}
-    assert sum(call.complete for call in calls if call.began < back_at[0] < call.ended)  # it outlived the outage
-    balanced_books(product, [*calls, *later])
+    refused += refused_for_the_ledger(calls)
+    assert not {call.mark for call in refused} & provider_saw(product)
+    assert [call for call in calls if call.complete and call.began < refused[0].began < call.ended]  # they waited
+    balanced_books(product, [*calls, *refused])
 
 
 @contextmanager

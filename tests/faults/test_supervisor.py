@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.books import balanced_books, endings_of, open_holds, provider_saw, wait_until
+from tests.faults.books import balanced_books, endings_of, new_key, open_holds, provider_saw, wait_until
 from tests.faults.callers import Call, Caller, codes, new_mark, under_load
 from tests.faults.models import ENDLESS, LONG, STEADY
 from tests.faults.processes import is_alive, with_children
@@ -24,8 +24,7 @@ def own_product(new_product: Callable[[], Product]) -> Product:
 
 @pytest.fixture
 def own_key(own_product: Product) -> str:
-    own_product.start()
-    return own_product.key(own_product.org(inr="10000"))
+    return new_key(own_product.start())
 
 
 def test_a_supervisor_killed_under_load_leaves_nothing_running_and_loses_nothing(
@@ -39,7 +38,7 @@ def test_a_supervisor_killed_under_load_leaves_nothing_running_and_loses_nothing
         assert product.process is not None
         processes.extend(with_children(product.process.pid))
         product.process.kill()
-        product.process.wait()
+        product.process.communicate()
 
     calls = under_load(product.url, own_key, [STEADY, LONG], kill_supervisor, callers=30)
     assert len(processes) > 12  # the servers have children of their own
@@ -57,6 +56,7 @@ def test_a_stop_under_load_lets_calls_in_flight_finish_and_takes_no_new_ones(
     own_product: Product, own_key: str
 ) -> None:
     product = own_product
+    before = endings_of(product)
     reached: set[str] = set()
     exit_codes: list[int] = []
 
@@ -71,10 +71,8 @@ def test_a_stop_under_load_lets_calls_in_flight_finish_and_takes_no_new_ones(
     assert not [call for call in calls if call.mark in reached and not call.complete]
 
     product.start()
-    holds = {call.request for call in calls if call.complete}
     endings = balanced_books(product, calls)
-    assert {request for request, ending in endings.items() if ending.how == "settled"} >= holds
-    assert not [ending for ending in endings.values() if ending.how == "expired" and ending.state["model"] == STEADY]
+    assert "expired" not in {ending.how for request, ending in endings.items() if request not in before}
     assert product.stop() == 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.faults.books import balanced_books, wait_until
+from tests.faults.books import KNOWN_SECONDS_MAX, balanced_books, wait_until
 from tests.faults.callers import Call, Caller, codes, under_load
 from tests.faults.models import BRISK
 from tests.faults.processes import kill_and_wait, pid_of, signal_all
@@ -27,6 +27,7 @@ def status_of(product: Product) -> str:
 def test_calls_go_on_and_limits_hold_while_valkey_hangs_dies_and_returns(product: Product, key: str) -> None:
     with product.client(key) as client:
         limited = str(client.post("/me/keys", json={"name": "limited", "rpm_limit": RPM_MAX}).json()["key"])
+    time.sleep(KNOWN_SECONDS_MAX)
     told: list[str] = []
 
     def hang_then_die() -> None:

@@ -27,7 +27,7 @@ async function failure(promise) {
     await promise;
   } catch (error) {
     const { status, code, type, param, requestID } = error;
-    return { kind: error.constructor.name, status, code, type, param: param ?? null, requestID };
+    return { kind: error.constructor.name, status: status ?? null, code, type, param: param ?? null, requestID };
   }
   throw new Error("it did not fail");
 }
