@@ -118,9 +118,7 @@ def load(directories: Sequence[Path], *, fx: Fx) -> tuple[Catalog, list[Problem]
             reading.guard(path, reading.read_models)
     for path in _provider_files(directories):
         reading.guard(path, reading.read_provider)
-    catalog = assemble(
-        providers=reading.providers.values(), models=reading.models.values(), routes=reading.routes
-    )
+    catalog = assemble(providers=reading.providers.values(), models=reading.models.values(), routes=reading.routes)
     return catalog, reading.problems
 
 
@@ -129,8 +127,7 @@ def check(directories: Sequence[Path], *, fx: Fx) -> list[Problem]:
     catalog, problems = load(directories, fx=fx)
     unserved = [model for model in catalog.models if not catalog.routes_of(model)]
     return problems + [
-        Problem(file="", field=model, message="no provider file has a route for this model")
-        for model in unserved
+        Problem(file="", field=model, message="no provider file has a route for this model") for model in unserved
     ]
 
 
@@ -267,9 +264,7 @@ def _rates(entry: _RouteEntry, provider: str, model: Model, where: str, fx: Fx) 
     """The route's rates, or None for a route that is declared to have none; never zero without being told
     so.
     """
-    prices = [
-        name for name in entry.__struct_fields__ if "_per_mtok" in name and getattr(entry, name) is not None
-    ]
+    prices = [name for name in entry.__struct_fields__ if "_per_mtok" in name and getattr(entry, name) is not None]
     if entry.byok_only:
         if prices or entry.per_request_inr or entry.free:
             raise _Wrong(f"{where}.byok_only", "is set beside a price")
@@ -290,9 +285,7 @@ def _rates(entry: _RouteEntry, provider: str, model: Model, where: str, fx: Fx) 
         if name in prices:
             rate[part] = _rate(getattr(entry, name), currency, f"{where}.{name}", fx)
     if "input" not in rate:
-        raise _Wrong(
-            f"{where}.input_{currency}_per_mtok", "is missing; say free or byok_only if that is meant"
-        )
+        raise _Wrong(f"{where}.input_{currency}_per_mtok", "is missing; say free or byok_only if that is meant")
     if "output" not in rate and model.modality == "chat":
         raise _Wrong(f"{where}.output_{currency}_per_mtok", "is missing")
     if rate.get("cached_input", 0) > rate["input"]:

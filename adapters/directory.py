@@ -84,11 +84,15 @@ class DirectoryFeed:
         return len(rows)
 
     def _follow(self) -> None:
+        failing = False
         while not self._stop.wait(POLL_SECONDS):
             try:
                 self.catch_up()
+                failing = False
             except Exception:  # whatever it is: who is let in must not rest on it, so it is tried again until it works
-                _log.exception("the directory cannot be read; callers are refused while it is not fresh")
+                if not failing:  # once for each outage
+                    _log.exception("the directory cannot be read; callers are refused while it is not fresh")
+                failing = True
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import psycopg
+
 from adapters.http import HttpPool
 from adapters.ledger import LedgerWriter
 from adapters.rates import SharedRateWindows
@@ -17,6 +19,7 @@ from adapters.wiring import App
 from domain.inference.outlet import Patience, Services
 from domain.inference.rates import RateWindows
 from domain.inference.sizes import OutputSizes
+from domain.kernel.errors import Unavailable
 from domain.kernel.events import Event
 
 
@@ -29,8 +32,12 @@ class Gateway:
     rates: RateWindows
 
     async def read_stream(self, stream: str) -> list[Event]:
-        """The facts of one stream, without holding up the event loop."""
-        return [recorded.event for recorded in await asyncio.to_thread(self.app.log.stream, stream)]
+        """The facts of one stream, without holding up the event loop. Raises Unavailable."""
+        try:
+            found = await asyncio.to_thread(self.app.log.stream, stream)
+        except psycopg.OperationalError as error:
+            raise Unavailable("ledger_unavailable", "The ledger cannot be read; try again.", retry_after=1) from error
+        return [recorded.event for recorded in found]
 
 
 @asynccontextmanager

@@ -126,6 +126,8 @@ class LedgerWriter:
     # Sending
 
     def _send_next(self) -> None:
+        if self._sent:  # the socket has called us before our turn came, and one batch at a time is under way
+            return
         batch = self._next_batch() if self._connection is not None else []
         self._busy = bool(batch)
         if self._connection is None or not batch:
@@ -409,7 +411,7 @@ def _tell(command: _Command, answer: Denied | None) -> None:
 
 def _fail(command: _Command, cause: Exception | None = None) -> None:
     if not command.waiter.done():
-        refusal = _unavailable()
+        refusal = _unrecorded(command.request) if command.kind == "end" else _unavailable()
         refusal.__cause__ = cause
         command.waiter.set_exception(refusal)
 
@@ -419,6 +421,14 @@ def _unavailable() -> Unavailable:
         "ledger_unavailable",
         "The ledger cannot be written at the moment, so nothing was called and nothing is charged. Try again shortly.",
         retry_after=1,
+    )
+
+
+def _unrecorded(request: str) -> Unavailable:
+    return Unavailable(
+        "ledger_unavailable",
+        f"The answer could not be recorded in time. GET /v1/requests/{request} tells whether it was charged.",
+        repeatable=False,
     )
 
 

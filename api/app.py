@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import api.routes
 from adapters.wiring import App
 from api.caller import demands
+from api.cors import CORS
 from api.errors import envelope, error_body, status_and_type, status_of
 from domain.kernel.errors import Invalid, NotFound, Refusal, TooLarge
 
@@ -23,13 +24,6 @@ if TYPE_CHECKING:
 
 VERSION = "0.1.0"
 PUBLIC_READS = frozenset({"/health", "/livez", "/readyz", "/openapi.json"})
-EXPOSED = (
-    "x-br-request-id, x-request-id, x-br-provider, x-br-model, x-br-latency-ms, x-br-cost-inr,"
-    " x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, retry-after"
-)
-"""What a page of another origin may read of a reply; SDKs in browsers show the request id and heed `retry-after`."""
-
-_CORS = [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", EXPOSED.encode())]
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9-]+(\s*,\s*[A-Za-z0-9-]+)*")
 _log = logging.getLogger(__name__)
 
@@ -75,7 +69,7 @@ class Edge:
         request = self._new_id().encode()
         common = [(b"x-br-request-id", request), (b"x-request-id", request)]
         if scope["path"].startswith("/v1/") or scope["path"] in PUBLIC_READS:
-            common += _CORS
+            common += CORS
             if (preflight := _preflight(scope)) is not None:
                 await _send(send, 204, [*common, *preflight], b"")
                 return

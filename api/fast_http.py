@@ -19,9 +19,10 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from api.cors import CORS
 from api.errors import envelope, error_body, retry_header, status_and_type, status_of
 from domain.inference.outlet import Served
-from domain.kernel.errors import Conflict, Invalid, Refusal, TooLarge, Unavailable
+from domain.kernel.errors import Invalid, Refusal, TooLarge, Unavailable
 from domain.kernel.ids import make_id
 from domain.kernel.money import format_inr
 
@@ -30,12 +31,7 @@ logger = logging.getLogger("bharatrouter.http")
 HEAD_BYTES_MAX = 65_536
 Answer = Callable[["Exchange"], Awaitable[None]]
 
-_CORS = (
-    b"access-control-allow-origin: *\r\n"
-    b"access-control-expose-headers: x-br-request-id, x-request-id, x-br-provider, x-br-model, x-br-latency-ms, "
-    b"x-br-cost-inr, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
-    b"retry-after, x-should-retry\r\n"
-)
+_CORS = b"".join(b"%b: %b\r\n" % header for header in CORS)
 _NO_RETRY = b"x-should-retry: false\r\n"
 """Makes SDKs give up at once, where a second try could cost a second time or cannot end otherwise."""
 
@@ -205,7 +201,7 @@ class Exchange:
 
     def refuse(self, refusal: Refusal) -> None:
         """Answers with the error in its envelope; a stream that has begun ends with it as a frame."""
-        advice = retry_header(refusal) + (_NO_RETRY if isinstance(refusal, Conflict) else b"")
+        advice = retry_header(refusal) + (b"" if refusal.repeatable else _NO_RETRY)
         self._fail(status_of(refusal), error_body(refusal), advice)
 
     def refuse_method(self, *, bodiless: bool) -> None:
@@ -405,15 +401,16 @@ class FastProtocol(HttpToolsProtocol):
         cycle: Any = self.cycle
         if cycle is None or cycle.response_complete:
             self._write_400(msg)
+            self.part(linger=True)
         elif not cycle.more_body:
             cycle.keep_alive = False
         elif isinstance(cycle, Exchange):
             cycle.malformed = True
             cycle.message_event.set()
-        elif self.pipeline or cycle.response_started:
+        else:  # the app waits for the rest of a body, and learns that none will come
+            if not self.pipeline and not cycle.response_started:
+                self._write_400(msg)
             self.transport.close()
-        else:
-            self._write_400(msg)
 
     def _write_400(self, msg: str) -> None:
         status, type = status_and_type("invalid_request")
@@ -422,7 +419,6 @@ class FastProtocol(HttpToolsProtocol):
             b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
             % (STATUS_LINE[status], _identity(self, _new_id()), len(body), body)
         )
-        self.part(linger=True)
 
     def _should_upgrade(self) -> bool:
         return True  # makes uvicorn's callbacks pass over a request that is read once more

@@ -38,7 +38,7 @@ class Inference:
 
     services: Services
     rates: RateWindows
-    identify: Callable[[bytes | None], Caller]
+    identify: Callable[[bytes | None], Awaitable[Caller]]
     read_stream: Callable[[str], Awaitable[Sequence[Event]]]
     gateway_rpm: int
     body_bytes_max: int
@@ -92,7 +92,7 @@ class Inference:
 
     async def _admit(self, exchange: Exchange, ask: Ask) -> Caller:
         """Who calls, if they may call now. Raises Unauthenticated, Forbidden, TooMany, Unavailable."""
-        caller = self.identify(presented_key(exchange.headers))
+        caller = await self.identify(presented_key(exchange.headers))
         limits = [limit for limit in (caller.rpm_limit, self.gateway_rpm or None) if limit is not None]
         if limits:
             window = await self.rates.take(f"key:{caller.key_id}", min(limits))
@@ -150,6 +150,7 @@ class Inference:
             raise Conflict(
                 "idempotency_conflict",
                 f"This request was already made as {request}; nothing more is charged. See /v1/requests/{request}.",
+                repeatable=False,
             )
         raise _tried_too_often()
 
@@ -168,7 +169,9 @@ def _parse_either(body: bytes) -> Ask:
 
 
 def _tried_too_often() -> Conflict:
-    return Conflict("idempotency_conflict", "This idempotency key was tried too often. Use a new one.")
+    return Conflict(
+        "idempotency_conflict", "This idempotency key was tried too often. Use a new one.", repeatable=False
+    )
 
 
 def _header(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> bytes | None:

@@ -16,7 +16,7 @@ from adapters.gateway import Gateway, open_gateway
 from adapters.settings import Settings
 from adapters.wiring import build, catalog_problems
 from api import app as web
-from api.caller import find_caller
+from api.caller import caller_of
 from api.fast_http import beat_for_ever, protocol_for
 from api.inference import Inference
 
@@ -92,7 +92,7 @@ def inference_of(gateway: Gateway) -> Inference:
     return Inference(
         services=gateway.services,
         rates=gateway.rates,
-        identify=partial(find_caller, gateway.app),
+        identify=partial(caller_of, gateway.app),
         read_stream=gateway.read_stream,
         gateway_rpm=settings.gateway_rpm,
         body_bytes_max=settings.body_bytes_max,

@@ -89,6 +89,11 @@ class Stream:
         return bool(self.text) or bool(self.finished)
 
     @property
+    def left_with_content(self) -> bool:
+        """The client hung up on an answer that had begun: what it was sent is charged, however the rest is cut off."""
+        return self.ending == "client_gone" and self.has_content
+
+    @property
     def complete(self) -> bool:
         """Every choice has its finish reason: what may be missing now is the usage."""
         return len(self.finished) >= self.choices
@@ -140,7 +145,7 @@ async def relay(reply: Reply, stream: Stream) -> None:
         try:
             block = await reply.next_block()
         except UpstreamFault as fault:
-            if stream.complete or (stream.ending == "client_gone" and stream.has_content):
+            if stream.complete or stream.left_with_content:
                 return
             raise Broken(fault.kind, fault.message, opened=stream.opened) from fault
         done = await _pass_block(block, frames, rewriter, stream)
@@ -152,7 +157,7 @@ async def relay(reply: Reply, stream: Stream) -> None:
             stream.tokens_held = await stream.grow(stream.tokens_held)
     if not stream.has_content and stream.usage is None:
         raise Broken("unusable", "The provider sent an empty stream.", opened=stream.opened)
-    if not (done or stream.finished or stream.closed):
+    if not (done or stream.finished or stream.closed or stream.left_with_content):
         raise Broken("cut", "The provider ended the stream before the answer was complete.", opened=stream.opened)
 
 

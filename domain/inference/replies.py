@@ -74,6 +74,7 @@ class Piece(msgspec.Struct):
 
 
 _chunk = msgspec.json.Decoder(_Chunk)
+_EMPTY_FINISH = re.compile(rb'"finish_reason"\s*:\s*""')
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -255,12 +256,24 @@ def answer_with(whole: Whole, *, model: str, usage: Usage, cost_nanos: int) -> b
     """The provider's answer with our name for the model and our usage."""
     members = {name: bytes(value) for name, value in whole.members.items()}
     members["model"] = msgspec.json.encode(model)
+    if _EMPTY_FINISH.search(members.get("choices", b"")):
+        members["choices"] = _with_finish(members["choices"])
     reported = to_openai(usage, cost_nanos)
     if "data" in whole.members and "choices" not in whole.members:
         reported.pop("completion_tokens", None)
         reported.pop("completion_tokens_details", None)
     members["usage"] = msgspec.json.encode(reported)
     return join_members(members)
+
+
+def _with_finish(choices: bytes) -> bytes:
+    """Some providers leave the finish reason empty, mostly after tool calls."""
+    found = msgspec.json.decode(choices)
+    for choice in found:
+        if choice.get("finish_reason") == "":
+            called = (choice.get("message") or {}).get("tool_calls")
+            choice["finish_reason"] = "tool_calls" if called else "stop"
+    return msgspec.json.encode(found)
 
 
 def usage_of(report: Mapping[str, Any] | None, semantics: UsageSemantics) -> Usage | None:

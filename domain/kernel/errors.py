@@ -19,15 +19,25 @@ class Refusal(Exception):
     """A request that is not served. Nothing is charged for it.
 
     `code` is part of the public contract and never changes; `message` is a sentence that says what to do next;
-    `param` names the field at fault, where there is one; `retry_after` is in whole seconds.
+    `param` names the field at fault, where there is one; `retry_after` is in whole seconds. `repeatable` is False where
+    the same request made again could cost a second time.
     """
 
-    def __init__(self, code: str, message: str, *, param: str | None = None, retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: int | None = None,
+        repeatable: bool = True,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.param = param
         self.retry_after = retry_after
+        self.repeatable = repeatable
 
 
 class Unauthenticated(Refusal):

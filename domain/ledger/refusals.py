@@ -43,7 +43,7 @@ def refusal_of(denied: Denied, *, needed: int, at: int) -> Refusal:
                 retry_after=(next_ist_midnight(at) - at) // SECOND + 1,
             )
         case "duplicate":
-            return Conflict("idempotency_conflict", "This request was already made.")
+            return Conflict("idempotency_conflict", "This request was already made.", repeatable=False)
         case _:
             return Unavailable(
                 "ledger_unavailable", "The ledger could not take this call. Try again shortly.", retry_after=1

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ import uvicorn
 from adapters.http import HttpPool
 from adapters.simulators import provider
 from adapters.upstream import ProviderCalls
-from api.caller import find_caller
+from api.caller import caller_of
 from api.fast_http import Answer, FastProtocol, Pace, beat_for_ever, protocol_for
 from api.inference import Inference
 from domain.accounts.events import OrgCreated, WorkspaceCreated
@@ -372,7 +373,7 @@ async def gateway(
     parts: dict[str, Any] = {
         "services": services,
         "rates": Minutes(clock),
-        "identify": lambda presented: find_caller(finding, presented),
+        "identify": partial(caller_of, finding),
         "read_stream": read_stream,
         "gateway_rpm": gateway_rpm,
         "body_bytes_max": body_bytes_max,

@@ -394,11 +394,13 @@ def test_a_head_without_end_is_refused_at_its_limit() -> None:
 def test_large_requests_in_a_row_are_no_large_head() -> None:
     async def play(served: Served, desk: Desk) -> None:
         wire = await served.connect()
+        await served.until(lambda: served.open_connections == 1)
+        [connection] = served.protocol.open_connections
         one = hot(b"x" * 40_000)
         stream = one * 12
-        for begin in range(-10, len(stream), 3 * len(one)):  # every piece breaks off within a head
-            wire.send(stream[max(begin, 0) : begin + 3 * len(one)])
-            await asyncio.sleep(0.02)
+        for begin in range(10 - 3 * len(one), len(stream), 3 * len(one)):  # every piece breaks off within a head
+            connection.data_received(stream[max(begin, 0) : begin + 3 * len(one)])
+            await asyncio.sleep(0.01)
         for _ in range(12):
             assert (await wire.reply()).json["bytes"] == 40_000
 

@@ -43,7 +43,7 @@ def status_of(product: Product, path: str) -> tuple[int, str]:
 
 
 def refused_for_the_ledger(calls: list[Call]) -> list[Call]:
-    return [call for call in calls if (call.status, call.code) == (503, "ledger_unavailable")]
+    return [call for call in calls if call.code == "ledger_unavailable"]
 
 
 def test_postgres_killed_under_load_loses_nothing_and_calls_nobody_unheld(product: Product, key: str) -> None:
@@ -101,11 +101,11 @@ def test_a_frozen_postgres_is_told_in_bounded_time_and_nobody_is_called(product:
 
     running, waiting, stale = asyncio.run(run())
     refused = refused_for_the_ledger([*waiting, *stale])
-    assert len(refused) == 12
+    assert [call.status for call in refused] == [503] * 12
     assert not {call.mark for call in refused} & provider_saw(product)
     assert max(call.ended - call.began for call in waiting) < HOLD_ANSWER_SECONDS_MAX
     assert max(call.ended - call.began for call in stale) < 1
-    assert codes(running).keys() <= {"complete", "ledger_unavailable"}
+    assert codes(running) == {"complete": 6}  # what was served is recorded as soon as that can be
     balanced_books(product, [*running, *waiting, *stale])
 
 

@@ -55,8 +55,7 @@ class Customer:
     def record(self, request: str) -> Any:
         """What `/v1/requests/{id}` tells, once the read model has it."""
         with self.http() as client:
-            found = until(lambda: (r := client.get(f"/v1/requests/{request}")).status_code == 200 and r.json())
-        return found
+            return until(lambda: (r := client.get(f"/v1/requests/{request}")).status_code == 200 and r.json())
 
     def spent_nanos(self) -> int:
         """Nano-rupees that are gone from the balance, by the billing page; of ₹100 unless granted otherwise."""

@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import pytest
 
-
 from tests.journeys.conftest import NewCustomer
 from tests.journeys.customers import Customer, nanos, until, wait_until_known
 from tests.journeys.models import PIECES, PROMPT_TOKENS, cost_nanos
@@ -351,7 +350,9 @@ def test_the_description_is_openapi_3_1_and_every_path_in_it_answers(customer: C
         for path, item in document["paths"].items():
             for method, operation in item.items():
                 assert operation["responses"], path
-                named = {parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "path"}
+                named = {
+                    parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "path"
+                }
                 assert named == set(re.findall(r"{(\w+)}", path)), path
                 body = None
                 if "requestBody" in operation:

@@ -15,24 +15,30 @@ SECONDS_MAX = 1.0
 Sign = Callable[[httpx.Response], bool]
 
 
-def seconds_until(product: Product, key: str, *, change: Callable[[], httpx.Response], sign: Sign) -> list[float]:
-    """How long after its acknowledgement the change shows, on each gateway process; then it must show for good."""
+def seconds_until(product: Product, key: str, *, change: Callable[[], httpx.Response], sign: Sign) -> float:
+    """How long after its acknowledgement a call was still made, to whichever gateway, that the change did not bind.
+
+    A gateway that cannot know the newest state lets nobody in: such a refusal is none by the old rule.
+    """
     with gateways(product, key) as clients:
+        assert len(clients) == 2
         reply = change()
         assert reply.status_code in (200, 201), reply.text
         acknowledged = time.monotonic()
-        waiting = dict(clients)
-        taken: list[float] = []
-        while waiting:
-            for process, client in list(waiting.items()):
-                if sign(call(client)):
-                    taken.append(time.monotonic() - acknowledged)
-                    del waiting[process]
-            assert time.monotonic() - acknowledged < 10, f"{len(waiting)} gateways never learned of it"
-        for _ in range(3):
-            assert all(sign(call(client)) for client in clients.values())
-    assert len(taken) == 2
-    return taken
+        last_unbound = 0.0
+        in_step = dict.fromkeys(clients, 0)
+        while min(in_step.values()) < 3:
+            for process, client in clients.items():
+                made = time.monotonic() - acknowledged
+                reply = call(client)
+                if sign(reply):
+                    in_step[process] += 1
+                    continue
+                in_step[process] = 0
+                if not code_is("ledger_unavailable")(reply):
+                    last_unbound = made
+            assert time.monotonic() - acknowledged < 10, "some gateway never learned of it"
+    return last_unbound
 
 
 def call(client: httpx.Client) -> httpx.Response:
@@ -70,17 +76,13 @@ def test_every_change_is_in_force_on_every_gateway_within_a_second(product: Prod
             (lambda: http.patch(f"/me/workspaces/{customer.workspace}", json={"monthly_budget_inr": None}), works),
             (lambda: http.delete(path), code_is("invalid_api_key")),
         ]
-        slowest = 0.0
-        for change, sign in steps:
-            slowest = max(slowest, *seconds_until(product, made["key"], change=change, sign=sign))
-    assert slowest < SECONDS_MAX
+        taken = [seconds_until(product, made["key"], change=change, sign=sign) for change, sign in steps]
+    assert max(taken) < SECONDS_MAX, taken
 
 
 def test_a_new_key_is_let_in_on_every_gateway_within_a_second(product: Product, customer: Customer) -> None:
-    with customer.http() as http, gateways(product, customer.key) as clients:
+    with customer.http() as http:
         for number in range(3):
             key = http.post("/me/keys", json={"name": f"new {number}"}).json()["key"]
-            made = time.monotonic()
-            for client in clients.values():
-                while client.get("/v1/key", headers={"authorization": f"Bearer {key}"}).status_code != 200:
-                    assert time.monotonic() - made < SECONDS_MAX
+            taken = seconds_until(product, key, change=lambda: http.get("/livez"), sign=lambda r: r.status_code == 200)
+            assert taken < SECONDS_MAX

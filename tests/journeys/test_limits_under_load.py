@@ -143,9 +143,7 @@ def test_a_workspace_budget_binds_its_keys_together(product: Product, new_custom
     body = exact(customer, STREAM)
     wait_until_known(twin)
     with watched(product, customer), ThreadPoolExecutor(2) as pool:
-        storms = [
-            pool.submit(all_at_once, one, "/v1/chat/completions", body, calls=100) for one in (customer, twin)
-        ]
+        storms = [pool.submit(all_at_once, one, "/v1/chat/completions", body, calls=100) for one in (customer, twin)]
         replies = [reply for storm in storms for reply in storm.result()]
     assert outcomes(replies) == {"ok": AFFORDABLE, "429 budget_exceeded": 150}
     assert all(reply.text.endswith("data: [DONE]\n\n") for reply in replies if reply.status_code == 200)
@@ -184,6 +182,4 @@ def assert_month_is_named(replies: list[httpx.Response]) -> None:
 
 def _guard(product: Product, customer: Customer) -> list[tuple[int, int]]:
     with psycopg.connect(product.database_url, autocommit=True) as connection:
-        return connection.execute(
-            "select available, held from balance where org = %s", [customer.org]
-        ).fetchall()
+        return connection.execute("select available, held from balance where org = %s", [customer.org]).fetchall()

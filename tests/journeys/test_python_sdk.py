@@ -1,5 +1,5 @@
-"""OpenAI's own Python SDK against the running product. Its types are generated from OpenAI's published schema, so a reply
-that they take strictly is a reply as published."""
+"""OpenAI's own Python SDK against the running product. Its types are generated from OpenAI's published schema, so a
+reply that they take strictly is a reply as published."""
 
 import asyncio
 import base64
@@ -109,9 +109,7 @@ def test_a_tool_is_called_and_its_result_is_answered(customer: Customer) -> None
         ]
         second = sdk.chat.completions.create(model="steady", messages=messages, tools=[WEATHER])
         assert "31 °C" in (second.choices[0].message.content or "")
-        chunks = list(
-            sdk.chat.completions.create(model="steady", messages=messages[:1], tools=[WEATHER], stream=True)
-        )
+        chunks = list(sdk.chat.completions.create(model="steady", messages=messages[:1], tools=[WEATHER], stream=True))
     deltas = [call for chunk in chunks if chunk.choices for call in chunk.choices[0].delta.tool_calls or ()]
     told = "".join(delta.function.arguments or "" for delta in deltas if delta.function)
     assert json.loads(told) == {"city": "Pune"}
@@ -149,9 +147,7 @@ def test_embeddings_come_as_floats_and_as_the_sdks_base64(customer: Customer) ->
     given: dict[str, Any] = {"model": "steady-embedding", "dimensions": 16}
     with customer.sdk() as sdk:
         default = sdk.embeddings.create(input=["one", "two words"], **given)
-        floats = sdk.embeddings.with_raw_response.create(
-            input=["one", "two words"], encoding_format="float", **given
-        )
+        floats = sdk.embeddings.with_raw_response.create(input=["one", "two words"], encoding_format="float", **given)
         tokens = sdk.embeddings.create(input=[[1, 2, 3], [4, 5]], **given)
     with customer.http() as http:
         packed = http.post("/v1/embeddings", json={"input": "one", "encoding_format": "base64", **given}).json()

@@ -293,3 +293,12 @@ def test_a_refusal_without_a_sentence_gets_a_neutral_one(body: bytes) -> None:
 
 def test_a_refusal_in_a_list_is_read_too() -> None:
     assert error_of_body(b'[{"error":{"message":"m"}}]') == "m"
+
+
+def test_an_empty_finish_reason_of_a_whole_answer_is_filled() -> None:
+    body = (
+        b'{"choices": [{"index": 0, "finish_reason": "", "message": {"role": "assistant", "content": "x"}},'
+        b'{"index": 1, "finish_reason" : "", "message": {"tool_calls": [{"id": "a"}]}}]}'
+    )
+    answer = answer_with(read_whole("chat", body), model="m", usage=Usage(input=1, output=1), cost_nanos=1)
+    assert [choice["finish_reason"] for choice in json.loads(answer)["choices"]] == ["stop", "tool_calls"]

@@ -46,10 +46,7 @@ def test_without_a_wish_the_output_is_what_the_models_can_write() -> None:
 
 def test_each_choice_is_paid_for() -> None:
     one = size_hold([DEAR], input_tokens=0, output_tokens_wanted=10)
-    assert (
-        size_hold([DEAR], input_tokens=0, output_tokens_wanted=10, choices=3).amount_nanos
-        == 3 * one.amount_nanos
-    )
+    assert size_hold([DEAR], input_tokens=0, output_tokens_wanted=10, choices=3).amount_nanos == 3 * one.amount_nanos
 
 
 def test_two_rupees_buy_what_they_allow() -> None:
@@ -60,9 +57,7 @@ def test_two_rupees_buy_what_they_allow() -> None:
 
 
 def test_choices_share_what_the_money_allows() -> None:
-    sized = size_hold(
-        [CHEAP, DEAR], input_tokens=10, output_tokens_wanted=None, choices=4, available_nanos=200_000
-    )
+    sized = size_hold([CHEAP, DEAR], input_tokens=10, output_tokens_wanted=None, choices=4, available_nanos=200_000)
     assert sized == Sizing(amount_nanos=10 * 100 + 4 * 165 * 300, output_tokens_max=165, cut=True)
 
 
@@ -81,9 +76,7 @@ def test_a_wish_below_the_floor_is_its_own_floor() -> None:
 
 def test_embeddings_hold_their_input_alone() -> None:
     vectors = route("vectors", input=10, output=0, max_output_tokens=0)
-    assert (
-        size_hold([vectors], input_tokens=7, output_tokens_wanted=None, available_nanos=70).amount_nanos == 70
-    )
+    assert size_hold([vectors], input_tokens=7, output_tokens_wanted=None, available_nanos=70).amount_nanos == 70
     with pytest.raises(OutOfCredit):
         size_hold([vectors], input_tokens=7, output_tokens_wanted=None, available_nanos=69)
 

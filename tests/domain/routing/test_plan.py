@@ -216,12 +216,8 @@ _MODELS = ["m0", "m1", "m2", "m3"]
 
 @st.composite
 def offers(draw: st.DrawFn) -> Catalog:
-    models = [
-        model(id, openness=draw(st.sampled_from(["proprietary", "open", "permissive"]))) for id in _MODELS
-    ]
-    pairs = draw(
-        st.lists(st.tuples(st.sampled_from(_PROVIDERS), st.sampled_from(_MODELS)), unique=True, max_size=24)
-    )
+    models = [model(id, openness=draw(st.sampled_from(["proprietary", "open", "permissive"]))) for id in _MODELS]
+    pairs = draw(st.lists(st.tuples(st.sampled_from(_PROVIDERS), st.sampled_from(_MODELS)), unique=True, max_size=24))
     routes = []
     for provider, to in pairs:
         made = route(
@@ -246,9 +242,7 @@ _needs = st.builds(
 
 
 @given(offers(), _needs, st.frozensets(st.sampled_from(_PROVIDERS)))
-def test_no_plan_breaks_a_condition_on_any_step(
-    offered: Catalog, asked: Needs, configured: frozenset[str]
-) -> None:
+def test_no_plan_breaks_a_condition_on_any_step(offered: Catalog, asked: Needs, configured: frozenset[str]) -> None:
     allowed = {
         (each.provider, each.model)
         for step in asked.steps
