@@ -35,3 +35,6 @@ create table hold (
     autovacuum_vacuum_threshold = 20000,
     autovacuum_vacuum_cost_delay = 0
 );
+
+-- The sweep for overdue holds must not read the many rows that have gone and wait for the vacuum.
+create index hold_expires_idx on hold (expires);

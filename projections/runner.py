@@ -26,6 +26,7 @@ from projections.base import Connection, Cursor, Fold, Projection, find_all
 READ_MAX = 20_000
 FLUSH_EVERY = 100_000
 IDLE_SECONDS = 0.05
+RETRY_SECONDS = 2.0
 SWAP_WITHIN = 2_000
 FRESH, OLD = "__fresh", "__old"
 # Processes stamp events with clocks of their own before the log puts them in order: an event may stand behind others
@@ -262,12 +263,15 @@ class Copy:
 class Runner:
     """Keeps all projections current, and rebuilds them."""
 
-    def __init__(self, url: str, projections: Sequence[Projection] | None = None) -> None:
+    def __init__(
+        self, url: str, projections: Sequence[Projection] | None = None, *, retry_seconds: float = RETRY_SECONDS
+    ) -> None:
         """`projections` are all that this folder has, unless a test brings its own."""
         self.url = url
+        self._retry_seconds = retry_seconds
         self.projections = {projection.name: projection for projection in projections or find_all().values()}
         self.stopped: dict[str, str] = {}
-        self._failed_at: dict[str, int] = {}
+        self._failed_at: dict[str, tuple[int, float]] = {}  # the position, and when to try it again
         self._rebuilding: set[str] = set()
 
     # Live
@@ -287,7 +291,7 @@ class Runner:
         """Follows the log until `stop` is set; at most one runner per database does, a second one waits its turn.
 
         Survives a database that goes away. What could not be applied is told in `stopped` and in the log of the
-        process; it is tried again when the runner starts anew or the projection has been rebuilt.
+        process, and is tried again every `retry_seconds`, for the database may have been at fault; never skipped.
         """
         while not stop.is_set():
             try:
@@ -314,12 +318,16 @@ class Runner:
         with connection.cursor() as cursor:
             copy.use(cursor)
             while not stop.is_set():
-                if head_of(cursor) == reached:
+                if head_of(cursor) == reached and not self._retry_due():
                     stop.wait(IDLE_SECONDS)
                     continue
                 reached, more = self._step_all(connection, copy)
                 if not more:
                     stop.wait(IDLE_SECONDS)
+
+    def _retry_due(self) -> bool:
+        now = time.monotonic()
+        return any(now >= again for _, again in self._failed_at.values())
 
     def step(self, connection: Connection) -> int:
         """Applies all there is, in the runner's own batches, and answers the position reached; for tests and tools.
@@ -351,7 +359,7 @@ class Runner:
             raise
         except Exception as error:
             position = copy.positions(connection.cursor())[name][1]
-            self._failed_at[name] = position
+            self._failed_at[name] = position, time.monotonic() + self._retry_seconds
             self.stopped[name] = f"{type(error).__name__} after position {position}: {error}"
             _log.critical("projection %s stopped after position %d", name, position, exc_info=error)
 
@@ -379,7 +387,7 @@ class Runner:
         return head, reached < head or len(group) < len(behind)
 
     def _is_live(self, name: str, version: int, position: int) -> bool:
-        """Whether a projection can be moved on: not one of another version, not one that failed just there."""
+        """Whether a projection can be moved on: not one of another version, not one that failed just there just now."""
         if version != self.projections[name].version:
             if name not in self._rebuilding:
                 self._rebuilding.add(name)
@@ -387,7 +395,8 @@ class Runner:
             return False
         self._rebuilding.discard(name)
         if name in self._failed_at:
-            if self._failed_at[name] == position:
+            failed_at, again = self._failed_at[name]
+            if failed_at == position and time.monotonic() < again:
                 return False
             del self._failed_at[name], self.stopped[name]
         return True

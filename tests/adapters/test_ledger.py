@@ -55,7 +55,7 @@ class Books:
         self.store = EventStore(url, LogReader(self.pool))
         self.key = self.found("org_a")
 
-    def found(self, org: str, *, inr: int = 100, **limits: int) -> Minted:
+    def found(self, org: str, *, inr: int = 100, **limits: Any) -> Minted:
         given_org(self.store, org, inr=inr, at=NOON)
         return given_key(self.store, org, key=f"key_{org}", terms=KeyTerms(name="k", **limits), at=NOON)
 
@@ -635,7 +635,8 @@ def kill(server: Postgres) -> None:
 
 async def restart(server: Postgres) -> None:
     server.start()  # not in a thread of the pool: the server ends with the thread that started it
-    await asyncio.to_thread(lambda: [time.sleep(0.05) for _ in iter(server.is_ready, True)])
+    while not await asyncio.to_thread(server.is_ready):
+        await asyncio.sleep(0.05)
 
 
 @pytest.mark.faults

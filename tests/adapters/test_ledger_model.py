@@ -103,8 +103,8 @@ class Story:
         update_workspace(self.store, org=org, workspace=workspace, monthly_budget=budget, at=self.now, by="test")
 
     def wait(self) -> None:
-        turn = self.chance.choice([next_ist_midnight, next_ist_month, lambda now: now + 7 * MINUTE])
-        self.now = turn(self.now) + self.chance.choice([0, 1, 5 * MINUTE])
+        later = [next_ist_midnight(self.now), next_ist_month(self.now), self.now + 7 * MINUTE]
+        self.now = self.chance.choice(later) + self.chance.choice([0, 1, 5 * MINUTE])
 
     def sweep(self) -> None:
         due = [request for request, hold in self.model.holds.items() if hold.expires < self.now]

@@ -25,7 +25,7 @@ import psycopg
 import uvloop
 
 from adapters.embedded import Postgres, running
-from adapters.ledger import LedgerWriter
+from adapters.ledger import LedgerWriter, expire_due
 from adapters.postgres import migrate
 from domain.catalog.price import Rates, cost
 from domain.inference.metering import Usage
@@ -59,7 +59,8 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="bharatrouter-bench-"))
     root.chmod(0o711)  # a server started by root runs as another user
     try:
-        print("   orgs in flight    pairs/s    p50 ms    p99 ms  client µs  server µs   batch  hold table  dead rows")
+        print("   orgs in flight    pairs/s    p50 ms    p99 ms", end="  ")
+        print("client µs  server µs   batch  hold table  dead rows  vacuums   sweep ms")
         for orgs, inflight in itertools.product(arguments.orgs, arguments.inflight):
             with running(Postgres(root / f"{orgs}-{inflight}")) as url, ExitStack() as stack:
                 migrate(url)
@@ -99,12 +100,13 @@ async def measure(url: str, orgs: int, inflight: int, seconds: float, windows: i
             elapsed = time.perf_counter() - began
             client_cpu, server_cpu = time.process_time() - client_cpu, _server_cpu(beside) - server_cpu
             took.sort()
-            table, dead = _hold_table(beside)
+            table, dead, vacuums = _hold_table(beside)
+            written = _transactions(beside) - transactions
             print(
                 f"{orgs:7} {inflight:9} {len(took) / elapsed:10,.0f} {1000 * took[len(took) // 2]:9.2f} "
                 f"{1000 * took[len(took) * 99 // 100]:9.2f} {1e6 * client_cpu / len(took):10.0f} "
-                f"{1e6 * server_cpu / len(took):10.0f} "
-                f"{2 * len(took) / max(_transactions(beside) - transactions, 1):7.1f} {table:>11} {dead:10,}",
+                f"{1e6 * server_cpu / len(took):10.0f} {_batch(2 * len(took), written):>7} "
+                f"{table:>11} {dead:10,} {vacuums:8} {_sweep(url):10.1f}",
                 flush=True,
             )
     await ledger.close()
@@ -179,6 +181,18 @@ def _transactions(connection: psycopg.Connection[tuple[int]]) -> int:
     return row[0]
 
 
+def _sweep(url: str) -> float:
+    """Milliseconds that a look for overdue holds takes."""
+    began = time.perf_counter()
+    expire_due(url, now=0)
+    return 1000 * (time.perf_counter() - began)
+
+
+def _batch(commands: int, transactions: int) -> str:
+    """Commands a transaction; what only refuses writes nothing, and is not counted."""
+    return f"{commands / transactions:.1f}" if transactions else "-"
+
+
 def _server_cpu(connection: psycopg.Connection[tuple[int]]) -> float:
     """CPU seconds that the writer's session has used so far."""
     row = connection.execute("select pid from pg_stat_activity where query like '%ledger_commit($1%'").fetchone()
@@ -187,9 +201,9 @@ def _server_cpu(connection: psycopg.Connection[tuple[int]]) -> float:
     return sum(map(int, spent)) / os.sysconf("SC_CLK_TCK")
 
 
-def _hold_table(connection: psycopg.Connection[tuple[str, int]]) -> tuple[str, int]:
+def _hold_table(connection: psycopg.Connection[tuple[str, int, int]]) -> tuple[str, int, int]:
     row = connection.execute(
-        "select pg_size_pretty(pg_total_relation_size(relid)), n_dead_tup from pg_stat_user_tables"
+        "select pg_size_pretty(pg_total_relation_size(relid)), n_dead_tup, autovacuum_count from pg_stat_user_tables"
         " where relname = 'hold'"
     ).fetchone()
     assert row is not None
