@@ -26,6 +26,7 @@ from projections.base import Connection, Cursor, Fold, Projection, find_all
 READ_MAX = 20_000
 FLUSH_EVERY = 100_000
 IDLE_SECONDS = 0.05
+PAUSE_SECONDS = 0.2  # between batches of a busy log: fewer and larger ones cost the database less
 RETRY_SECONDS = 2.0
 SWAP_WITHIN = 2_000
 FRESH, OLD = "__fresh", "__old"
@@ -323,7 +324,7 @@ class Runner:
                     continue
                 reached, more = self._step_all(connection, copy)
                 if not more:
-                    stop.wait(IDLE_SECONDS)
+                    stop.wait(PAUSE_SECONDS)
 
     def _retry_due(self) -> bool:
         now = time.monotonic()

@@ -5,7 +5,7 @@ from domain.kernel.errors import Conflict, OutOfCredit, Refusal, TooMany, Unavai
 from domain.kernel.money import format_inr
 from domain.ledger.guards import Denied
 
-MONEY_CODES = frozenset({"insufficient_credits", "key_budget", "workspace_budget", "budget"})
+MONEY_CODES = frozenset({"insufficient_credits", "key_budget", "workspace_budget"})
 
 
 def room_nanos(denied: Denied) -> int:
@@ -28,7 +28,7 @@ def refusal_of(denied: Denied, *, needed: int, at: int) -> Refusal:
                 f"₹{format_inr(used)} is held by calls in flight. Add credit, wait for running calls to end, or lower "
                 "max_tokens.",
             )
-        case "key_budget" | "workspace_budget" | "budget":
+        case "key_budget" | "workspace_budget":
             owner = "workspace" if denied.code == "workspace_budget" else "key"
             return TooMany(
                 "budget_exceeded",

@@ -635,7 +635,7 @@ def kill(server: Postgres) -> None:
 
 async def restart(server: Postgres) -> None:
     server.start()  # not in a thread of the pool: the server ends with the thread that started it
-    while not await asyncio.to_thread(server.is_ready):
+    while not await asyncio.to_thread(server.is_ready):  # noqa: ASYNC110  # there is no event to wait for
         await asyncio.sleep(0.05)
 
 
