@@ -81,7 +81,6 @@ class Postgres:
             "checkpoint_timeout": "15min",
             "max_wal_size": "2GB",
             "autovacuum": "on",
-            "autovacuum_naptime": "10s",
         }
         for promise in ("fsync", "synchronous_commit", "full_page_writes"):
             settings[promise] = "on" if self._durable else "off"
