@@ -92,7 +92,10 @@ def test_the_log_is_exported_and_tailed_as_json_lines(run: Run, tmp_path: Path) 
     run("events", "export", str(file))
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert [line["position"] for line in lines] == [*range(1, len(lines) + 1)]
-    assert [line["name"] for line in lines if not line["name"].startswith("catalog.")] == [
+    recorded = len([line for line in lines if line["name"].startswith("catalog.")])
+    assert recorded > 100
+    lines = lines[recorded:]
+    assert [line["name"] for line in lines] == [
         "accounts.org_created.v1",
         "accounts.workspace_created.v1",
         "ledger.credit_granted.v1",
@@ -102,7 +105,7 @@ def test_the_log_is_exported_and_tailed_as_json_lines(run: Run, tmp_path: Path) 
     assert lines[0]["by"] == "operator"
     assert lines[0]["at"].endswith("Z")
     assert len(lines[0]["leaf"]) == 64
-    assert lines[3]["data"]["count"] == 3
+    assert lines[3]["data"]["count"] == recorded + 3
     assert run("events", "export").stdout == file.read_text()
     assert run("events", "tail", "--lines", "2").stdout.splitlines() == file.read_text().splitlines()[-2:]
 
