@@ -26,8 +26,6 @@ from projections.base import Connection, Cursor, Fold, Projection, find_all
 READ_MAX = 20_000
 FLUSH_EVERY = 100_000
 IDLE_SECONDS = 0.05
-PAUSE_SECONDS = 0.2  # between batches of a busy log: fewer and larger ones cost the database less
-RETRY_SECONDS = 2.0
 SWAP_WITHIN = 2_000
 FRESH, OLD = "__fresh", "__old"
 # Processes stamp events with clocks of their own before the log puts them in order: an event may stand behind others
@@ -40,6 +38,9 @@ _LIVE_LOCK = 7303
 _REBUILD_LOCK = 7304
 
 _log = logging.getLogger(__name__)
+
+_DATABASE_AWAY = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
+"""The database is at fault, not an event: wait for it, and go on."""
 
 Progress = Callable[[int, int], None]
 _Row = tuple[int, str, str, bytes]
@@ -264,15 +265,12 @@ class Copy:
 class Runner:
     """Keeps all projections current, and rebuilds them."""
 
-    def __init__(
-        self, url: str, projections: Sequence[Projection] | None = None, *, retry_seconds: float = RETRY_SECONDS
-    ) -> None:
+    def __init__(self, url: str, projections: Sequence[Projection] | None = None) -> None:
         """`projections` are all that this folder has, unless a test brings its own."""
         self.url = url
-        self._retry_seconds = retry_seconds
         self.projections = {projection.name: projection for projection in projections or find_all().values()}
         self.stopped: dict[str, str] = {}
-        self._failed_at: dict[str, tuple[int, float]] = {}  # the position, and when to try it again
+        self._failed_at: dict[str, int] = {}
         self._rebuilding: set[str] = set()
 
     # Live
@@ -292,7 +290,7 @@ class Runner:
         """Follows the log until `stop` is set; at most one runner per database does, a second one waits its turn.
 
         Survives a database that goes away. What could not be applied is told in `stopped` and in the log of the
-        process, and is tried again every `retry_seconds`, for the database may have been at fault; never skipped.
+        process; it is tried again when the runner starts anew or the projection has been rebuilt.
         """
         while not stop.is_set():
             try:
@@ -301,7 +299,7 @@ class Runner:
                     if self._is_alone(connection, stop):
                         connection.execute("set synchronous_commit to off")
                         self._follow(connection, stop)
-            except psycopg.OperationalError as error:
+            except _DATABASE_AWAY as error:
                 _log.warning("projections wait for the database: %s", error)
                 stop.wait(0.5)
 
@@ -319,16 +317,12 @@ class Runner:
         with connection.cursor() as cursor:
             copy.use(cursor)
             while not stop.is_set():
-                if head_of(cursor) == reached and not self._retry_due():
+                if head_of(cursor) == reached:
                     stop.wait(IDLE_SECONDS)
                     continue
                 reached, more = self._step_all(connection, copy)
                 if not more:
-                    stop.wait(PAUSE_SECONDS)
-
-    def _retry_due(self) -> bool:
-        now = time.monotonic()
-        return any(now >= again for _, again in self._failed_at.values())
+                    stop.wait(IDLE_SECONDS)
 
     def step(self, connection: Connection) -> int:
         """Applies all there is, in the runner's own batches, and answers the position reached; for tests and tools.
@@ -346,7 +340,7 @@ class Runner:
         """One batch for the projections that are furthest behind. If any fails, each for itself, to find which."""
         try:
             return self._step(connection, copy, [*self.projections])
-        except psycopg.OperationalError:
+        except _DATABASE_AWAY:
             raise
         except Exception:
             for name in self.projections:
@@ -356,11 +350,11 @@ class Runner:
     def _step_alone(self, connection: Connection, copy: Copy, name: str) -> None:
         try:
             self._step(connection, copy, [name])
-        except psycopg.OperationalError:
+        except _DATABASE_AWAY:
             raise
         except Exception as error:
             position = copy.positions(connection.cursor())[name][1]
-            self._failed_at[name] = position, time.monotonic() + self._retry_seconds
+            self._failed_at[name] = position
             self.stopped[name] = f"{type(error).__name__} after position {position}: {error}"
             _log.critical("projection %s stopped after position %d", name, position, exc_info=error)
 
@@ -388,7 +382,7 @@ class Runner:
         return head, reached < head or len(group) < len(behind)
 
     def _is_live(self, name: str, version: int, position: int) -> bool:
-        """Whether a projection can be moved on: not one of another version, not one that failed just there just now."""
+        """Whether a projection can be moved on: not one of another version, not one that failed just there."""
         if version != self.projections[name].version:
             if name not in self._rebuilding:
                 self._rebuilding.add(name)
@@ -396,8 +390,7 @@ class Runner:
             return False
         self._rebuilding.discard(name)
         if name in self._failed_at:
-            failed_at, again = self._failed_at[name]
-            if failed_at == position and time.monotonic() < again:
+            if self._failed_at[name] == position:
                 return False
             del self._failed_at[name], self.stopped[name]
         return True

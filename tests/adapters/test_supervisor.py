@@ -144,6 +144,8 @@ def test_it_stops_the_gateways_before_the_workers_and_the_simulator_last(
 ) -> None:
     product = launch(ELSEWHERE | {"WEB_PROCESSES": "2"}).until_ready()
     pids = product.pids
+    everybody = {"serve", "project", "schedule", "work", "simulate"}
+    eventually(lambda: everybody <= {note.split()[0] for note in product.notes()}, product)
     assert product.end(how) == STOPPED
     ends = [note.split()[0] for note in product.notes() if note.endswith(" ends")]
     assert ends[:2] == ["serve", "serve"]

@@ -115,20 +115,6 @@ def test_a_projection_that_fails_stops_alone_and_skips_nothing(
     assert connection.execute("select at from view_names.position").fetchone() == (before,)
 
 
-def test_a_projection_that_the_database_let_down_goes_on_by_itself(
-    database_url: str, connection: psycopg.Connection
-) -> None:
-    runner = Runner(database_url, [NAMES], retry_seconds=0.1)
-    with following(runner):
-        assert wait_for(connection, "names", append(connection, [("org:a", OrgCreated(name="A"))]), timeout_seconds=5)
-        connection.execute("alter table view_names.names rename to mislaid")
-        last = append(connection, [("org:b", OrgCreated(name="B"))])
-        assert eventually(lambda: "names" in runner.stopped)
-        connection.execute("alter table view_names.mislaid rename to names")
-        assert wait_for(connection, "names", last, timeout_seconds=5)
-        assert eventually(lambda: not runner.stopped)
-
-
 def test_a_raised_version_rebuilds_by_itself(database_url: str, connection: psycopg.Connection) -> None:
     with following(Runner(database_url, [NAMES])):
         last = append(connection, [("org:a", OrgCreated(name="Good"))])
