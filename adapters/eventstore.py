@@ -5,7 +5,7 @@ autovacuum), no notifications (readers go by position), names for life instead o
 ledger change in the same transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -21,19 +21,22 @@ from psycopg import Connection, Cursor
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool
 
-from adapters.guards import effect
-from adapters.log import LogReader, encode
+from adapters.guards import balance, effect
+from adapters.log import COLUMNS, LogReader, encode, recorded
 from adapters.postgres import LOG_LOCK
 from domain.catalog.events import CATALOG_STREAM
 from domain.kernel.errors import Unavailable
 from domain.kernel.events import Event, Recorded
-from domain.kernel.store import Change, fold
+from domain.kernel.money import Balance
+from domain.kernel.store import Change, Decision, Reader, S, fold
 
 ATTEMPTS = 20
 LOCK_SECONDS = 2
 IDLE_SECONDS = 5
 
 Statement = tuple[str, tuple[object, ...]]
+Numbered = tuple[str, int, Event]
+"""A fact with its stream and its version there."""
 
 
 class Datastore(PostgresDatastore):
@@ -88,6 +91,41 @@ class LogRecorder(PostgresApplicationRecorder):
             curs.execute(statement.encode(), parameters)
         PostgresAggregateRecorder._insert_stored_events(self, curs, stored_events)
 
+    def append_locked(
+        self, decide: Callable[[Cursor[DictRow]], tuple[Sequence[Statement], Sequence[StoredEvent]]]
+    ) -> Sequence[int]:
+        """Takes the lock first and lets `decide` read in the same transaction what it rests on."""
+        with self.datastore.transaction(commit=True) as curs:
+            curs.execute("select pg_advisory_xact_lock(%s)", (LOG_LOCK,))
+            statements, stored_events = decide(curs)
+            if not stored_events:
+                return []
+            self._insert_stored_events(curs, stored_events, statements=statements)
+            return self._fetch_ids_after_insert_events(curs, stored_events) or []
+
+
+class LockedReader:
+    """The Reader port on the transaction that holds the lock of the log."""
+
+    def __init__(self, cursor: Cursor[DictRow]) -> None:
+        self._cursor = cursor
+
+    def fold(self, history: str, initial: S) -> S:
+        self._cursor.execute(f"select {COLUMNS} from events where originator_id = %s order by 3".encode(), [history])
+        facts = recorded(tuple(row.values()) for row in self._cursor)
+        return fold(initial, ((fact.stream, fact.event) for fact in facts))
+
+    def count(self, stream: str) -> int:
+        self._cursor.execute(
+            "select coalesce(max(originator_version), 0) as count from events where originator_id = %s", [stream]
+        )
+        row = self._cursor.fetchone()
+        assert row is not None
+        return int(row["count"])
+
+    def balance(self, org: str) -> Balance:
+        return balance(self._cursor.connection, org)
+
 
 class EventStore:
     """The Store port on PostgreSQL. It connects when it is first used."""
@@ -99,6 +137,24 @@ class EventStore:
     @cached_property
     def _recorder(self) -> LogRecorder:
         return LogRecorder(Datastore(self._url))
+
+    def locked(self, decide: Callable[[Reader], Decision], *, at: int, by: str) -> int | None:
+        """See `domain.kernel.store.Store`."""
+
+        def facts_of(cursor: Cursor[DictRow]) -> tuple[list[Statement], list[StoredEvent]]:
+            reader = LockedReader(cursor)
+            versions: dict[str, int] = {}
+            facts = []
+            for stream, event in decide(reader):
+                versions[stream] = versions.get(stream, reader.count(stream)) + 1
+                facts.append((stream, versions[stream], msgspec.structs.replace(event, at=at, by=by)))
+            return _effects(facts), _stored(facts)
+
+        try:
+            positions = self._recorder.append_locked(facts_of)
+        except (PersistenceError, psycopg.OperationalError) as error:
+            raise Unavailable("ledger_unavailable", "The ledger cannot be written now; try again.") from error
+        return max(positions, default=None)
 
     def change(self, *changes: Change[Any], at: int, by: str) -> int | None:
         """See `domain.kernel.store.Store`."""
@@ -119,12 +175,10 @@ class EventStore:
         if "_recorder" in self.__dict__:
             self._recorder.datastore.close()
 
-    def _decide(
-        self, changes: Sequence[Change[Any]], *, at: int, by: str
-    ) -> tuple[list[Statement], list[tuple[str, int, Event]]]:
-        """The statements that go before the facts, and the facts with their streams and versions."""
+    def _decide(self, changes: Sequence[Change[Any]], *, at: int, by: str) -> tuple[list[Statement], list[Numbered]]:
+        """The statements that go before the facts, and the facts."""
         statements: list[Statement] = []
-        facts: list[tuple[str, int, Event]] = []
+        facts: list[Numbered] = []
         versions: dict[str, int] = {}
         for change in changes:
             past = self._history(change.history)
@@ -136,20 +190,28 @@ class EventStore:
             for stream, event in change.decide(state):
                 versions[stream] = versions.get(stream, 0) + 1
                 facts.append((stream, versions[stream], msgspec.structs.replace(event, at=at, by=by)))
-        effects = [effect(stream, event) for stream, _, event in facts]
-        return statements + [each for each in effects if each is not None], facts
+        return statements + _effects(facts), facts
 
     def _history(self, name: str) -> list[Recorded]:
         if name.startswith("org:"):
             return self._log.org(name.removeprefix("org:"))
         return self._log.catalog() if name == CATALOG_STREAM else self._log.stream(name)
 
-    def _append(self, statements: list[Statement], facts: list[tuple[str, int, Event]]) -> int:
-        stored = [
-            StoredEvent(originator_id=stream, originator_version=version, topic=event.NAME, state=encode(event))
-            for stream, version, event in facts
-        ]
-        positions: Sequence[int] | None = self._recorder.insert_events(stored, statements=statements)
+    def _append(self, statements: list[Statement], facts: list[Numbered]) -> int:
+        positions: Sequence[int] | None = self._recorder.insert_events(_stored(facts), statements=statements)
         assert positions is not None
         assert len(positions) == len(facts), "the log answered fewer positions than facts"
         return max(positions)
+
+
+def _effects(facts: Sequence[Numbered]) -> list[Statement]:
+    """What the facts do to the guards."""
+    effects = (effect(stream, event) for stream, _, event in facts)
+    return [each for each in effects if each is not None]
+
+
+def _stored(facts: Sequence[Numbered]) -> list[StoredEvent]:
+    return [
+        StoredEvent(originator_id=stream, originator_version=version, topic=event.NAME, state=encode(event))
+        for stream, version, event in facts
+    ]

@@ -8,21 +8,34 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
+from psycopg.rows import tuple_row
 
 from domain.accounts.events import OrgCreated, WorkspaceBudgetChanged, WorkspaceCreated
 from domain.kernel.errors import NotFound
 from domain.kernel.events import Event
+from domain.kernel.money import Balance
 from domain.keys.events import KeyLimitsChanged, KeyMinted
-from domain.ledger.events import CreditGranted
+from domain.ledger.events import CreditAdded, CreditExpired, CreditGranted, CreditReturned, CreditWithheld
 
 NEW_ALLOWANCE = "insert into allowance (scope, budget, daily) values (%s, %s, %s)"
 
-EFFECTS: dict[type[Event], tuple[str, Callable[[str, Any], tuple[object, ...]]]] = {
+Effect = tuple[str, Callable[[str, Any], tuple[object, ...]]]
+
+MORE_AVAILABLE: Effect = (
+    "update balance set available = available + %s where org = %s",
+    lambda org, fact: (fact.amount, fact.org),
+)
+LESS_AVAILABLE: Effect = (
+    "update balance set available = available - %s where org = %s",
+    lambda org, fact: (fact.amount, fact.org),
+)
+EFFECTS: dict[type[Event], Effect] = {
     OrgCreated: ("insert into balance (org, available) values (%s, 0)", lambda org, fact: (org,)),
-    CreditGranted: (
-        "update balance set available = available + %s where org = %s",
-        lambda org, fact: (fact.amount, fact.org),
-    ),
+    CreditGranted: MORE_AVAILABLE,
+    CreditAdded: MORE_AVAILABLE,
+    CreditReturned: MORE_AVAILABLE,
+    CreditExpired: LESS_AVAILABLE,
+    CreditWithheld: LESS_AVAILABLE,
     WorkspaceCreated: (NEW_ALLOWANCE, lambda workspace, fact: (workspace, fact.monthly_budget, None)),
     WorkspaceBudgetChanged: (
         "update allowance set budget = %s where scope = %s",
@@ -44,9 +57,10 @@ def effect(stream: str, event: Event) -> tuple[str, tuple[object, ...]] | None:
     return statement, parameters(stream.partition(":")[2], event)
 
 
-def available(connection: psycopg.Connection[Any], org: str) -> int:
-    """Nano-rupees that can still be held for the org. Raises NotFound."""
-    row = connection.execute("select available from balance where org = %s", [org]).fetchone()
+def balance(connection: psycopg.Connection[Any], org: str) -> Balance:
+    """The org's balance as it decides, in nano-rupees. Raises NotFound."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        row = cursor.execute("select available, held, spent from balance where org = %s", [org]).fetchone()
     if row is None:
         raise NotFound("not_found", "No such org.", param="org")
-    return int(row[0])
+    return Balance(*row)

@@ -15,7 +15,7 @@ from psycopg_pool import ConnectionPool
 from adapters.catalog_files import PACKAGED, Problem, check, load
 from adapters.directory import DirectoryFeed
 from adapters.eventstore import EventStore
-from adapters.guards import available
+from adapters.guards import balance
 from adapters.ledger import expire_due
 from adapters.log import LogReader, load_all_facts
 from adapters.postgres import make_pool
@@ -97,7 +97,7 @@ class App:
     def available(self, org: str) -> int:
         """Nano-rupees that the org can spend, by the guard that decides. Raises Unavailable, NotFound."""
         with self.reading() as connection:
-            return available(connection, org)
+            return balance(connection, org).available
 
     def new_id(self, prefix: str) -> str:
         return make_id(prefix, at=self.clock(), entropy=self.entropy(8))

@@ -4,7 +4,8 @@
 create table balance (
     org text collate "C" primary key,
     available bigint not null check (available >= 0),
-    held bigint not null default 0 check (held >= 0)
+    held bigint not null default 0 check (held >= 0),
+    spent bigint not null default 0 check (spent >= 0)
 ) with (fillfactor = 50);
 
 -- One row per key and per workspace: what it has used in the month and day (India time) that it last saw.

@@ -46,8 +46,9 @@ begin
             insert into events (originator_id, originator_version, topic, state)
             select 'request:' || request, version + 1, topic, state from gone order by i
         ), balanced as (
-            update balance t set available = t.available + d.back, held = t.held - d.amount
-            from (select org, sum(amount - cost)::bigint back, sum(amount)::bigint amount from gone group by org) d
+            update balance t set
+                available = t.available + d.amount - d.cost, held = t.held - d.amount, spent = t.spent + d.cost
+            from (select org, sum(cost)::bigint cost, sum(amount)::bigint amount from gone group by org) d
             where t.org = d.org
         ), allowed as (
             update allowance t set used = t.used + d.cost, held = t.held - d.amount

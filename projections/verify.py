@@ -18,7 +18,8 @@ from psycopg import sql
 import domain
 from domain.catalog import price
 from domain.kernel.events import REGISTER, Event
-from domain.ledger.events import CreditGranted, HoldExpired, HoldReleased, RequestSettled
+from domain.ledger.account import Account
+from domain.ledger.events import HoldExpired, HoldReleased, RequestSettled
 from domain.ledger.guards import Guards, evolve
 from domain.sealing.block import GENESIS, canonical, is_sound, leaf_of, root_of, unpack_leaves
 from domain.sealing.events import LogSealed
@@ -222,8 +223,7 @@ class _Books:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._guards = Guards()
-        self._granted: defaultdict[str, int] = defaultdict(int)
-        self._spent: defaultdict[str, int] = defaultdict(int)
+        self._accounts: defaultdict[str, Account] = defaultdict(Account)
         self._decoders = {name: msgspec.json.Decoder(event) for name, event in _all_events().items()}
 
     def enter(self, row: _Row) -> None:
@@ -241,14 +241,14 @@ class _Books:
             self._report.add(check, problem, position=position, stream=stream)
         try:
             evolve(self._guards, stream, event)
+            if stream.startswith("account:"):
+                self._account(stream, event)
         except (AssertionError, KeyError) as error:
             message = f"{name} breaks a promise of the ledger: {type(error).__name__} {error}"
             self._report.add("guard", message, position=position, stream=stream)
 
     def _problems_of(self, stream: str, event: Event) -> Iterator[tuple[Check, str]]:
         match event:
-            case CreditGranted():
-                self._granted[event.org] += event.amount
             case RequestSettled() | HoldReleased() | HoldExpired():
                 hold = self._guards.holds.get(stream.removeprefix("request:"))
                 if hold is None:
@@ -262,7 +262,6 @@ class _Books:
                     yield "event", "an ending that does not fit its hold"
                 if isinstance(event, RequestSettled):
                     self._report.requests_settled += 1
-                    self._spent[event.org] += event.cost
                     worth = price.cost(event.rates, event.usage)
                     if worth != event.cost + event.shortfall:
                         yield (
@@ -274,18 +273,28 @@ class _Books:
                 pass
 
     def close(self, cursor: Cursor) -> None:
-        """Compares the guard tables row by row, and each org's money in with its money out and left."""
+        """Compares the guard tables row by row, and what each org's lots have left with what it can spend or holds."""
         balances = self._compare(cursor, "balance", "org", self._guards.balances)
         self._compare(cursor, "allowance", "scope", self._guards.allowances)
         self._compare(cursor, "hold", "request", self._guards.holds)
         for org, row in balances.items():
-            left = row["available"] + row["held"] + self._spent[org]
-            if left != self._granted[org]:
+            try:
+                left = self._accounts[org].when_spent(row["spent"]).left
+            except AssertionError as error:
+                self._report.add("sum", f"of {org}: {error}", stream=f"account:{org}")
+                continue
+            if left != row["available"] + row["held"]:
                 self._report.add(
                     "sum",
-                    f"granted {self._granted[org]}, but available, held and spent make {left}",
+                    f"the lots have {left} left, but available and held make {row['available'] + row['held']}",
                     stream=f"account:{org}",
                 )
+
+    def _account(self, stream: str, event: Event) -> None:
+        org = stream.removeprefix("account:")
+        spent, said = self._guards.balances[org].spent, getattr(event, "spent", None)
+        assert said in (None, spent), f"{org} had spent {spent}, not {said}"
+        self._accounts[org] = self._accounts[org].evolve(stream, event)
 
     def _compare(self, cursor: Cursor, table: str, key: str, folded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         cursor.execute(sql.SQL("select * from {}").format(sql.Identifier(table)))

@@ -1,11 +1,14 @@
 """The Store port in memory, so that decisions are tested in microseconds."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from domain.kernel.errors import NotFound
 from domain.kernel.events import Event
-from domain.kernel.store import Change, fold
+from domain.kernel.store import Change, Decision, Reader, S, fold
+from domain.ledger.guards import Balance, Guards, evolve
 
 
 class MemoryStore:
@@ -22,6 +25,27 @@ class MemoryStore:
         ]
         self.facts += new
         return len(self.facts) if new else None
+
+    def locked(self, decide: Callable[[Reader], Decision], *, at: int, by: str) -> int | None:
+        new = [(stream, msgspec.structs.replace(event, at=at, by=by)) for stream, event in decide(self)]
+        self.facts += new
+        return len(self.facts) if new else None
+
+    # What a decision under the lock reads
+
+    def fold(self, history: str, initial: S) -> S:
+        return fold(initial, self._history(history))
+
+    def count(self, stream: str) -> int:
+        return len(self._history(stream))
+
+    def balance(self, org: str) -> Balance:
+        guards = Guards()
+        for stream, event in self.facts:
+            evolve(guards, stream, event)
+        if org not in guards.balances:
+            raise NotFound("not_found", "No such org.", param="org")
+        return guards.balances[org]
 
     def names(self, since: int = 0) -> list[str]:
         """The kinds of the facts, without the first `since`."""

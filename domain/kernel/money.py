@@ -4,10 +4,22 @@ A rate is ₹ per million tokens with at most three decimals, so one token costs
 tokens times rate is exact: metering never rounds.
 """
 
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 NANOS_PER_RUPEE = 1_000_000_000
 NANOS_PER_PAISA = 10_000_000
+
+
+@dataclass
+class Balance:
+    """An org's nano-rupees: free to hold, set aside for requests in flight, and spent since its first day.
+
+    None is ever negative, and `spent` only grows."""
+
+    available: int = 0
+    held: int = 0
+    spent: int = 0
 
 
 def rupees(amount: int) -> int:

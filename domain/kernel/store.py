@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from domain.kernel.events import Event
+from domain.kernel.money import Balance
 
 Decision = Sequence[tuple[str, Event]]
 """The facts that follow, each with the stream it belongs to. Empty where the fact is there already."""
@@ -40,7 +41,31 @@ class Change(Generic[S]):
     decide: Callable[[S], Decision]
 
 
+class Reader(Protocol):
+    """What a decision under the lock of the log may look at; nothing can be appended while it looks."""
+
+    def fold(self, history: str, initial: S) -> S:
+        """What the facts of a stream add up to. For streams that stay short, or whose end is looked at rarely."""
+        ...
+
+    def count(self, stream: str) -> int:
+        """How many facts a stream has: the number of the last document of a series, however long it is."""
+        ...
+
+    def balance(self, org: str) -> Balance:
+        """The org's balance as it decides. Raises NotFound for an org that is not known."""
+        ...
+
+
 class Store(Protocol):
+    def locked(self, decide: Callable[[Reader], Decision], *, at: int, by: str) -> int | None:
+        """Decides with the log locked, and appends. For facts that rest on a balance or must be numbered without a gap.
+
+        The whole ledger waits meanwhile: `decide` reads little, and does nothing but decide. Stamps, answers and raises
+        as `change` does.
+        """
+        ...
+
     def change(self, *changes: Change[Any], at: int, by: str) -> int | None:
         """Loads, decides and appends every change in one transaction, or none of them.
 

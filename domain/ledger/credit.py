@@ -1,42 +1,59 @@
-"""Credit that comes in: so far only what an operator grants."""
+"""Credit that comes in without a payment, and credit whose time is over."""
 
-from dataclasses import dataclass
-
-from domain.accounts.org import Org, require_org
 from domain.kernel.errors import Invalid
-from domain.kernel.events import Event
-from domain.kernel.store import Change, Decision, Store
-from domain.ledger.events import CreditGranted
+from domain.kernel.store import Decision, Reader, Store
+from domain.ledger.account import Account
+from domain.ledger.events import CreditExpired, CreditGranted
 
 GRANT_MAX = 10**17
 """Ten crore rupees in nano-rupees: a slip of the finger must not bring the ledger near what a bigint holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Credits:
-    """Which grants an account has had."""
-
-    grants: frozenset[str] = frozenset()
-
-    def evolve(self, stream: str, event: Event) -> "Credits":
-        return Credits(self.grants | {event.grant}) if isinstance(event, CreditGranted) else self
+def account_of(read: Reader, org: str) -> Account:
+    """The org's account as it stands at this moment, what calls have spent included. Raises NotFound."""
+    return read.fold(f"account:{org}", Account()).when_spent(read.balance(org).spent)
 
 
-def grant_credit(store: Store, *, org: str, grant: str, amount: int, reason: str, at: int, by: str) -> int | None:
-    """Adds `amount` nano-rupees. `grant` is unique within the org: a repeat is harmless and returns None.
+def grant_credit(
+    store: Store, *, org: str, grant: str, amount: int, reason: str, expires: int | None = None, at: int, by: str
+) -> int | None:
+    """Adds `amount` nano-rupees that are spent before paid credit and never refunded; `expires` is the moment after
+    which they are gone. `grant` is unique within the org: a repeat is harmless and returns None.
 
     Raises Invalid `invalid_amount`, and NotFound where the org is unknown.
     """
 
-    def exists(state: Org) -> Decision:
-        require_org(state)
-        return []
-
-    def decide(state: Credits) -> Decision:
-        if grant in state.grants:
+    def decide(read: Reader) -> Decision:
+        account = account_of(read, org)
+        if grant in account.lots:
             return []
         if not 0 < amount <= GRANT_MAX:
             raise Invalid("invalid_amount", "Grant more than nothing and at most ₹10,00,00,000.", param="inr")
-        return [(f"account:{org}", CreditGranted(org=org, grant=grant, amount=amount, reason=reason))]
+        if expires is not None and expires <= at:
+            raise Invalid("invalid_request", "The credit would expire before it is there.", param="expires")
+        granted = CreditGranted(
+            org=org, grant=grant, amount=amount, reason=reason, expires=expires, spent=account.spent
+        )
+        return [(f"account:{org}", granted)]
 
-    return store.change(Change(f"org:{org}", Org(), exists), Change(f"account:{org}", Credits(), decide), at=at, by=by)
+    return store.locked(decide, at=at, by=by)
+
+
+def expire_credit(store: Store, *, org: str, lot: str, at: int, by: str) -> int | None:
+    """Takes what is left of a lot whose time is over. What calls in flight were promised stays for the next time.
+
+    A repeat is harmless: it takes what has come back since, and once nothing is left returns None.
+    """
+
+    def decide(read: Reader) -> Decision:
+        account = account_of(read, org)
+        old = account.lots.get(lot)
+        if old is None or old.expires is None or old.expires > at or old.closed:
+            return []
+        amount = min(old.left, read.balance(org).available)
+        if amount == 0 and old.left > 0:
+            return []
+        expired = CreditExpired(org=org, lot=lot, amount=amount, left=old.left - amount, spent=account.spent)
+        return [(f"account:{org}", expired)]
+
+    return store.locked(decide, at=at, by=by)

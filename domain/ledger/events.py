@@ -1,8 +1,10 @@
-"""The facts of money: credit added, held, extended, settled, released, expired, and requests refused.
+"""The facts of money: credit that comes and goes, is held, extended, settled, released, and requests refused.
 
 A request's stream is `request:<id>`: held, perhaps extended, then exactly one of settled, released, expired; or refused
-alone. An org's stream is `account:<org>`. Every ending repeats who and what it belongs to, so that a reader needs no
-second look-up. Amounts are nano-rupees.
+alone. Every ending repeats who and what it belongs to, so that a reader needs no second look-up.
+
+An org's stream is `account:<org>`. Each of its facts says what the org had `spent` by then in all, in the order of the
+log: from that alone follows which credit was spent (`domain/ledger/account.py`). Amounts are nano-rupees.
 """
 
 import msgspec
@@ -26,12 +28,74 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @fact("ledger.credit_granted.v1")
 class CreditGranted(Event, frozen=True, kw_only=True):
-    """Credit that an operator gave. `grant` is unique within the org, so that a repeat is harmless."""
+    """Credit that nobody paid for: given by an operator, at sign-up, or for a promo code (`grant` is `promo:<code>`).
+
+    `grant` is unique within the org, so that a repeat is harmless, and is the lot's id. `expires` is None for never.
+    """
 
     org: str
     grant: str
     amount: int
     reason: str
+    expires: int | None = None
+    payment: str = ""
+    spent: int = 0
+
+
+@fact("ledger.credit_added.v1")
+class CreditAdded(Event, frozen=True, kw_only=True):
+    """Credit that was paid for. The payment's id is the lot's id: no payment is ever credited twice."""
+
+    org: str
+    payment: str
+    order: str
+    amount: int
+    spent: int = 0
+
+
+@fact("ledger.credit_expired.v1")
+class CreditExpired(Event, frozen=True, kw_only=True):
+    """A lot's time is over: `amount` of it is gone. `left` is promised to calls in flight, and expires after them."""
+
+    org: str
+    lot: str
+    amount: int
+    left: int = 0
+    spent: int = 0
+
+
+@fact("ledger.credit_withheld.v1")
+class CreditWithheld(Event, frozen=True, kw_only=True):
+    """Credit set aside for a refund or a chargeback under way, `reference`: neither spendable nor gone.
+
+    `parts` says how much of which lot, `amount` is their sum.
+    """
+
+    org: str
+    reference: str
+    amount: int
+    parts: dict[str, int]
+    spent: int = 0
+
+
+@fact("ledger.credit_returned.v1")
+class CreditReturned(Event, frozen=True, kw_only=True):
+    """The refund failed or the chargeback was won: what was withheld under `reference` can be spent again."""
+
+    org: str
+    reference: str
+    amount: int
+    spent: int = 0
+
+
+@fact("ledger.credit_withdrawn.v1")
+class CreditWithdrawn(Event, frozen=True, kw_only=True):
+    """The money went back to its source: what was withheld under `reference` is gone."""
+
+    org: str
+    reference: str
+    amount: int
+    spent: int = 0
 
 
 @fact("ledger.credit_held.v1")

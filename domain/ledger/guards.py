@@ -9,23 +9,20 @@ from dataclasses import dataclass, field
 from domain.accounts.events import OrgCreated, WorkspaceBudgetChanged, WorkspaceCreated
 from domain.kernel.clock import ist_day, ist_month
 from domain.kernel.events import Event
+from domain.kernel.money import Balance
 from domain.keys.events import KeyLimitsChanged, KeyMinted
 from domain.ledger.events import (
+    CreditAdded,
+    CreditExpired,
     CreditGranted,
     CreditHeld,
+    CreditReturned,
+    CreditWithheld,
     HoldExpired,
     HoldExtended,
     HoldReleased,
     RequestSettled,
 )
-
-
-@dataclass
-class Balance:
-    """An org's nano-rupees: free to hold, and set aside for requests in flight. Neither is ever negative."""
-
-    available: int = 0
-    held: int = 0
 
 
 @dataclass
@@ -146,8 +143,11 @@ def evolve(guards: Guards, stream: str, event: Event) -> None:
         case KeyLimitsChanged():
             allowance = guards.allowances[stream.removeprefix("key:")]
             allowance.budget, allowance.daily = event.monthly_budget, event.daily_limit
-        case CreditGranted():
+        case CreditGranted() | CreditAdded() | CreditReturned():
             guards.balances[event.org].available += event.amount
+        case CreditExpired() | CreditWithheld():
+            guards.balances[event.org].available -= event.amount
+            assert guards.balances[event.org].available >= 0, f"{event.org} lost credit that was promised to calls"
         case CreditHeld():
             _hold(guards, stream.removeprefix("request:"), event)
         case HoldExtended():
@@ -194,6 +194,7 @@ def _end(guards: Guards, request: str, *, held: int, cost: int) -> None:
     balance = guards.balances[hold.org]
     balance.available += hold.amount - cost
     balance.held -= hold.amount
+    balance.spent += cost
     for scope in (hold.key, hold.workspace):
         if guards.allowances[scope].month == hold.month:
             guards.allowances[scope].used += cost

@@ -55,7 +55,7 @@ def test_facts_are_stored_under_their_names_for_life_and_stamped(
 def test_the_guards_change_in_the_same_transaction(store: EventStore, database_url: str) -> None:
     given_org(store, "org_a", inr=100)
     key = given_key(store, "org_a", terms=KeyTerms(name="k", monthly_budget=5, daily_limit=7))
-    assert rows(database_url, "select * from balance") == [("org_a", rupees(100), 0)]
+    assert rows(database_url, "select * from balance") == [("org_a", rupees(100), 0, 0)]
     allowances = "select scope, budget, daily from allowance order by 1"
     assert rows(database_url, allowances) == [(key.key, 5, 7), ("ws_org_a", None, None)]
 

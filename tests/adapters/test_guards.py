@@ -48,7 +48,7 @@ def test_the_guards_are_the_fold_of_the_log(
     for fact in recorded(log.after(0, limit=1_000)):
         evolve(model, fact.stream, fact.event)
     with connect(url) as connection:
-        balances = connection.execute("select org, available, held from balance").fetchall()
+        balances = connection.execute("select org, available, held, spent from balance").fetchall()
         allowances = connection.execute(
             "select scope, budget, daily, month, used, held, day, calls from allowance"
         ).fetchall()

@@ -110,7 +110,14 @@ class _Play:
 
     def grant(self, one: int, two: int, at: int) -> None:
         org = f"{self.prefix}org{one % 3}"
-        grant = CreditGranted(at=at, org=org, grant=str(next(self.numbers)), amount=1_000 * two, reason="test")
+        grant = CreditGranted(
+            at=at,
+            org=org,
+            grant=str(next(self.numbers)),
+            amount=1_000 * two,
+            reason="test",
+            spent=self.guards.balances[org].spent,
+        )
         self.note(f"account:{org}", grant)
 
     def hold(self, one: int, two: int, at: int) -> None:
