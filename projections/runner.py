@@ -26,6 +26,9 @@ from projections.base import Connection, Cursor, Fold, Projection, find_all
 READ_MAX = 20_000
 FLUSH_EVERY = 100_000
 IDLE_SECONDS = 0.05
+REST_SECONDS_MAX = 0.4
+REST_SHARE = 4
+"""A batch is followed by a rest of so many times what it took: larger batches touch each row less often."""
 SWAP_WITHIN = 2_000
 FRESH, OLD = "__fresh", "__old"
 # Processes stamp events with clocks of their own before the log puts them in order: an event may stand behind others
@@ -36,6 +39,9 @@ SKEW_MAX = 900 * SECOND
 _STEP_LOCK = 7302
 _LIVE_LOCK = 7303
 _REBUILD_LOCK = 7304
+
+# Whatever the planner believes of tables that were just made: sums are added row by row, never by reading a whole table.
+_LOOK_UP_EACH_ROW = "set enable_hashjoin to off; set enable_mergejoin to off"
 
 _log = logging.getLogger(__name__)
 
@@ -298,6 +304,7 @@ class Runner:
                 with psycopg.connect(self.url, autocommit=True) as connection:
                     if self._is_alone(connection, stop):
                         connection.execute("set synchronous_commit to off")
+                        connection.execute(_LOOK_UP_EACH_ROW)
                         self._follow(connection, stop)
             except _DATABASE_AWAY as error:
                 _log.warning("projections wait for the database: %s", error)
@@ -313,16 +320,16 @@ class Runner:
 
     def _follow(self, connection: Connection, stop: threading.Event) -> None:
         copy = Copy(list(self.projections.values()))
-        reached = -1
+        reached, more = -1, True
         with connection.cursor() as cursor:
             copy.use(cursor)
             while not stop.is_set():
-                if head_of(cursor) == reached:
-                    stop.wait(IDLE_SECONDS)
-                    continue
-                reached, more = self._step_all(connection, copy)
+                began = time.monotonic()
+                if more or head_of(cursor) != reached:
+                    reached, more = self._step_all(connection, copy)
                 if not more:
-                    stop.wait(IDLE_SECONDS)
+                    rest = REST_SHARE * (time.monotonic() - began)
+                    stop.wait(min(max(rest, IDLE_SECONDS), REST_SECONDS_MAX))
 
     def step(self, connection: Connection) -> int:
         """Applies all there is, in the runner's own batches, and answers the position reached; for tests and tools.
@@ -522,6 +529,7 @@ def _rebuild(url: str, projections: Sequence[Projection]) -> None:
         for name in sorted(projection.name for projection in projections):
             cursor.execute("select pg_advisory_lock(%s, hashtext(%s))", [_REBUILD_LOCK, name])
         cursor.execute("set synchronous_commit to off")
+        cursor.execute(_LOOK_UP_EACH_ROW)
         cursor.execute("set maintenance_work_mem to '256MB'")
         cursor.execute("set default_statistics_target to 10")  # a first idea for the planner; autovacuum knows better
         fresh.create(cursor, indexes=False)

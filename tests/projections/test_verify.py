@@ -132,7 +132,7 @@ def test_an_event_put_into_a_sealed_block_is_found(
     report = verify(database_url)
     assert found(report, "seal", position=GAP, text="inserted")
     assert found(report, "guard", text="balance org0")
-    assert found(report, "sum", text="granted")
+    assert found(report, "sum", text="lots")
 
 
 def test_a_cut_tail_is_found(database_url: str, books: psycopg.Connection, tamper: Execute) -> None:
