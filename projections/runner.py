@@ -40,7 +40,7 @@ _STEP_LOCK = 7302
 _LIVE_LOCK = 7303
 _REBUILD_LOCK = 7304
 
-# Whatever the planner believes of tables that were just made: sums are added row by row, never by reading a whole table.
+# Whatever the planner believes of tables that were just made: sums are added row by row, not by reading whole tables.
 _LOOK_UP_EACH_ROW = "set enable_hashjoin to off; set enable_mergejoin to off"
 
 _log = logging.getLogger(__name__)
