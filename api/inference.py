@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from api.caller import presented_key
-from api.fast_http import Answer, Exchange
+from api.exchange import Answer, Exchange
 from domain.inference.messages import Ask, Endpoint, parse
 from domain.inference.outlet import Services
 from domain.inference.quote import quote

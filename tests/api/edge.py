@@ -17,7 +17,8 @@ from adapters.http import HttpPool
 from adapters.simulators import provider
 from adapters.upstream import ProviderCalls
 from api.caller import caller_of
-from api.fast_http import Answer, FastProtocol, Pace, beat_for_ever, protocol_for
+from api.exchange import Answer
+from api.fast_http import FastProtocol, Pace, beat_for_ever, protocol_for
 from api.inference import Inference
 from domain.accounts.events import OrgCreated, WorkspaceCreated
 from domain.catalog.catalog import assemble

@@ -11,7 +11,8 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.fast_http import HEAD_BYTES_MAX, Exchange, Pace
+from api.exchange import Exchange
+from api.fast_http import HEAD_BYTES_MAX, Pace
 from domain.inference.outlet import Served as ServedBy
 from domain.kernel.errors import Refusal, TooMany, Unavailable
 from tests.api.edge import Reply, Served, Wire, nothing_here, request, serving
