@@ -9,6 +9,10 @@ COPY . .
 RUN ./run --setup-only requirements.lock && .venv/bin/uv pip uninstall --python .venv/bin/python uv
 
 FROM python:3.11-slim
+# What WeasyPrint draws documents with.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --user-group --create-home --home-dir /var/lib/bharatrouter bharatrouter
 COPY --from=build /opt/bharatrouter /opt/bharatrouter
 ENV PATH=/opt/bharatrouter/.venv/bin:$PATH BHARATROUTER_HOME=/var/lib/bharatrouter HOST=0.0.0.0

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import psycopg
@@ -14,13 +15,13 @@ from domain.keys.directory import Caller, Directory
 POLL_SECONDS = 0.2
 STALE_SECONDS = 1.0
 BATCH = 5_000
-FOLLOWED = ("org:", "workspace:", "key:")
+FOLLOWED = ("org:", "workspace:", "key:", "trial:", "ephemeral:", "user:", "routing:")
 
 _log = logging.getLogger(__name__)
 
 
 class DirectoryFeed:
-    """Every process has one. A change of a key, by whatever process, is in force here within `STALE_SECONDS`, or else
+    """Every process has one. A change of a key, session or role is in force here within `STALE_SECONDS`, or else
     `fresh` says no and nobody is let in on what may be out of date."""
 
     def __init__(self, url: str) -> None:
@@ -40,6 +41,10 @@ class DirectoryFeed:
     def find(self, digest: bytes) -> Caller | None:
         """The caller whose key has this digest, unless revoked or disabled; one look-up, safe on the event loop."""
         return self._directory.find(digest)
+
+    def find_agent(self, claims: Mapping[str, Any], names: Iterable[str]) -> Caller | None:
+        """The agent of a token that says this, unless deleted or disabled; as quick and as safe."""
+        return self._directory.find_agent(claims, names)
 
     def fresh(self) -> bool:
         """Whether every change that is a second old is known here."""

@@ -13,9 +13,11 @@ import psycopg
 from adapters.http import HttpPool
 from adapters.ledger import LedgerWriter
 from adapters.rates import SharedRateWindows
+from adapters.route_health import SharedRouteHealth
 from adapters.tokenizer import ThreadedTokenizer
 from adapters.upstream import ProviderCalls
 from adapters.wiring import App
+from domain.accounts.ports import SIGN_IN_SECONDS
 from domain.inference.outlet import Patience, Services
 from domain.inference.rates import RateWindows
 from domain.inference.sizes import OutputSizes
@@ -30,6 +32,7 @@ class Gateway:
     app: App
     services: Services
     rates: RateWindows
+    sign_ins: RateWindows
 
     async def read_stream(self, stream: str) -> list[Event]:
         """The facts of one stream, without holding up the event loop. Raises Unavailable."""
@@ -52,6 +55,14 @@ async def open_gateway(app: App) -> AsyncIterator[Gateway]:
     pool = HttpPool(connect_seconds=settings.connect_seconds, idle_seconds=settings.idle_seconds)
     rates = SharedRateWindows(app.redis_url)
     await rates.start()
+    sign_ins = SharedRateWindows(app.redis_url, window_seconds=SIGN_IN_SECONDS)
+    await sign_ins.start()
+    if app.agents is not None:
+        app.agents.start()
+    health = SharedRouteHealth(
+        app.redis_url, clock=app.clock, process=app.new_id("gateway"), rest_seconds=settings.circuit_seconds
+    )
+    await health.start()
     upstream = ProviderCalls(
         pool, catalog=lambda: app.catalog, environment=app.environment, simulator_url=settings.simulator_url
     )
@@ -69,10 +80,14 @@ async def open_gateway(app: App) -> AsyncIterator[Gateway]:
             hold=settings.hold_seconds,
         ),
         clock=app.clock,
+        health=health,
+        chain=lambda org, model: app.directory.directory.chains(org).steps(model),
     )
     try:
-        yield Gateway(app=app, services=services, rates=rates)
+        yield Gateway(app=app, services=services, rates=rates, sign_ins=sign_ins)
     finally:
         await ledger.close()
         await pool.close()
         await rates.close()
+        await health.close()
+        await sign_ins.close()

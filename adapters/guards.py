@@ -14,7 +14,8 @@ from domain.accounts.events import OrgCreated, WorkspaceBudgetChanged, Workspace
 from domain.kernel.errors import NotFound
 from domain.kernel.events import Event
 from domain.kernel.money import Balance
-from domain.keys.events import KeyLimitsChanged, KeyMinted
+from domain.keys.events import EphemeralKeyMinted, KeyLimitsChanged, KeyMinted, TrialBegan
+from domain.keys.trial import trial_stream
 from domain.ledger.events import CreditAdded, CreditExpired, CreditGranted, CreditReturned, CreditWithheld
 
 NEW_ALLOWANCE = "insert into allowance (scope, budget, daily) values (%s, %s, %s)"
@@ -46,6 +47,11 @@ EFFECTS: dict[type[Event], Effect] = {
         "update allowance set budget = %s, daily = %s where scope = %s",
         lambda key, fact: (fact.monthly_budget, fact.daily_limit, key),
     ),
+    EphemeralKeyMinted: (
+        "insert into allowance (scope, budget) select %s, b from (values (%s::bigint)) v (b) where b is not null",
+        lambda key, fact: (key, fact.budget),
+    ),
+    TrialBegan: (NEW_ALLOWANCE, lambda org, fact: (trial_stream(org), None, fact.daily_limit)),
 }
 
 
@@ -55,6 +61,13 @@ def effect(stream: str, event: Event) -> tuple[str, tuple[object, ...]] | None:
         return None
     statement, parameters = EFFECTS[type(event)]
     return statement, parameters(stream.partition(":")[2], event)
+
+
+def spent_of(connection: psycopg.Connection[Any], scope: str) -> int:
+    """Nano-rupees that an allowance which is for good has used or holds; 0 for one that there is not."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        row = cursor.execute("select used + held from allowance where scope = %s", [scope]).fetchone()
+    return int(row[0]) if row else 0
 
 
 def balance(connection: psycopg.Connection[Any], org: str) -> Balance:

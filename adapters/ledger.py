@@ -36,7 +36,7 @@ _INT8S, _TEXTS, _BYTEAS = 1016, 1009, 1001
 # fmt: off
 _TYPES = [
     _INT4, _INT4,
-    _TEXTS, _TEXTS, _TEXTS, _TEXTS, _INT8S, _INT8S, _BYTEAS, _TEXT,
+    _TEXTS, _TEXTS, _TEXTS, _TEXTS, _INT8S, _INT8S, _BYTEAS, _TEXT, _TEXTS,
     _TEXTS, _INT8S, _INT8S, _TEXTS, _BYTEAS,
     _TEXTS, _INT8S, _INT8S, _BYTEAS, _TEXT,
     _TEXTS, _TEXTS, _BYTEAS,
@@ -185,6 +185,7 @@ class LedgerWriter:
             if command.kind == "hold" and not self._midnight - DAY <= command.event.at < self._midnight:
                 command.event = msgspec.structs.replace(command.event, at=now)
         held: list[Any] = [command.event for command in holds]
+        further = [event.allowance for event in held]
         ended: list[Any] = [command.event for command in ends]
         extended: list[Any] = [command.event for command in more]
         return [
@@ -198,6 +199,7 @@ class LedgerWriter:
             _numbers([event.expires for event in held]),
             _states(held),
             CreditHeld.NAME.encode(),
+            _texts(further if any(further) else []),
             _texts([command.request for command in ends]),
             _numbers([event.held for event in ended]),
             _numbers([cost_of(event) for event in ended]),
@@ -375,7 +377,7 @@ def expire_due(url: str, *, now: int, limit: int = 500) -> int:
             return 0
         held = [msgspec.json.decode(bytes(state), type=CreditHeld) for _, _, state in due]
         missed = connection.execute(
-            "select i from ledger_commit(0, 0, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '',"
+            "select i from ledger_commit(0, 0, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '', '{}',"
             " %s::text[], %s::bigint[], %s::bigint[], %s::text[], %s::bytea[],"
             " '{}', '{}', '{}', '{}', '', '{}', '{}', '{}', %s)",
             [

@@ -13,7 +13,8 @@ MIGRATION_LOCK = 7300
 LOG_LOCK = 7301
 """The advisory lock under which every append to the log is made, so that readers see its positions in order."""
 
-CONFIGURATION_ONLY = "originator_id not like 'request:%%' and originator_id not like 'account:%%'"
+MONEY_STREAMS = ("request", "account", "payment", "document", "redemption", "billing", "dispute")
+CONFIGURATION_ONLY = " and ".join(f"originator_id not like '{kind}:%%'" for kind in MONEY_STREAMS)
 """The streams of orgs, keys and the catalog: the predicate of two partial indexes, `%` doubled for psycopg."""
 
 

@@ -16,18 +16,19 @@ import msgspec
 from redis import exceptions
 from redis.asyncio import ConnectionPool
 
-from domain.inference.rates import SECOND_MICROS, RollingWindows, Taken, Window
+from domain.inference.rates import SECOND_MICROS, Limit, RollingWindows, Taken, Window, window_of
 
 PATIENCE_SECONDS = 0.25
 RECOVERY_SECONDS = 1.0
-KEYS_MAX = 1_000  # in one script, so that it holds Valkey up for a few milliseconds at most
+GROUPS_MAX = 1_000  # in one script, so that it holds Valkey up for a few milliseconds at most
 
 _LIMIT_MAX = 2**40  # Lua's numbers are exact far beyond it
 
 # A key `rate:<scope>` is a list of runs, oldest first: when it was, and the numbers of its first and last request,
 # counted from the key's birth. Requests that come at once make one run, and the number that counts is a difference of
 # two, so a step costs the same for a limit of 60 and of 100,000. ARGV: the window's length in microseconds, and for
-# each key its limit and the number of requests. The answer is the four numbers of `Taken` for each key.
+# each group of requests the number of its limits, the number of requests, and the limits; KEYS are the scopes of these,
+# in the same order. The answer is, for each key, the last four numbers of `Taken`.
 SCRIPT = b"""
 local length = tonumber(ARGV[1])
 local time = redis.call('TIME')
@@ -58,8 +59,8 @@ local function leading(key, holds)
     return known, at, first
 end
 
-for n, key in ipairs(KEYS) do
-    local limit, wanted = struct.unpack('<i8i8', ARGV[2], n * 16 - 15)
+-- The key's window at this moment: its first and last request, and the time of its newest run, if any counts.
+local function window(key, limit)
     local now, first, last = clock, 1, 0
     local newest, _, number = run(key, -1)
     if newest and newest - now > length then -- the clock was set back: nobody is locked out until it catches up
@@ -73,9 +74,13 @@ for n, key in ipairs(KEYS) do
         end
         newest, first = oldest and newest, oldest_first or last + 1
     end
+    return {key = key, limit = limit, now = now, first = first, last = last, newest = newest}
+end
 
+local function answer(window, granted)
+    local key, limit, now, first, last, newest =
+        window.key, window.limit, window.now, window.first, window.last, window.newest
     local before = last - first + 1
-    local granted = math.max(0, math.min(wanted, limit - before))
     if granted > 0 then
         redis.call('RPUSH', key, struct.pack('<i8i8i8', now, last + 1, last + granted))
         redis.call('PEXPIRE', key, math.ceil(length / 1000))
@@ -90,7 +95,22 @@ for n, key in ipairs(KEYS) do
     if newest then
         reset = newest + length - now
     end
-    answers[n] = struct.pack('<i8i8i8i8', before, granted, retry, reset)
+    return struct.pack('<i8i8i8i8', before, granted, retry, reset)
+end
+
+local at = 1
+while at <= #ARGV[2] do
+    local number, granted, limit
+    number, granted, at = struct.unpack('<i8i8', ARGV[2], at)
+    local windows = {}
+    for n = 1, number do
+        limit, at = struct.unpack('<i8', ARGV[2], at)
+        windows[n] = window(KEYS[#answers + n], limit)
+        granted = math.max(0, math.min(granted, limit - (windows[n].last - windows[n].first + 1)))
+    end
+    for n = 1, number do
+        answers[#answers + 1] = answer(windows[n], granted)
+    end
 end
 return table.concat(answers)
 """
@@ -100,8 +120,9 @@ _log = logging.getLogger(__name__)
 
 
 class _Group(msgspec.Struct):
-    scope: str
-    limit: int
+    """Requests with the same limits."""
+
+    limits: tuple[Limit, ...]
     waiters: list[asyncio.Future[Window]]
 
 
@@ -113,9 +134,10 @@ class SharedRateWindows:
     the return of Valkey: it remembers what it let pass, and counts alone (`degraded`) while Valkey is away or takes
     longer than `patience_seconds`. What one process passes alone the others do not learn.
 
-    Valkey may forget what it was told within its last second if its machine dies (`appendfsync everysec`); the end of
-    its process alone loses nothing. A request whose waiter is cancelled, or whose answer comes too late, may count
-    although it was not served. Needs a Redis 7.2 or Valkey that is not a cluster.
+    With `appendfsync everysec`, Valkey may forget what it was told within its last second or two if its machine dies.
+    The end of its process alone loses nothing, unless the disk is so slow that it still syncs what came before. A
+    request whose waiter is cancelled, or whose answer comes too late, may count although it was not served. Needs a
+    Redis 7.2 or Valkey that is not a cluster.
     """
 
     def __init__(self, url: str, *, window_seconds: float = 60, patience_seconds: float = PATIENCE_SECONDS) -> None:
@@ -125,7 +147,7 @@ class SharedRateWindows:
         pool = ConnectionPool.from_url(url, protocol=2, socket_timeout=None, driver_info=None)
         self._connection = pool.make_connection()  # type: ignore[no-untyped-call]
         self._own = RollingWindows(self._length)
-        self._waiting: dict[tuple[str, int], list[asyncio.Future[Window]]] = {}
+        self._waiting: dict[tuple[Limit, ...], list[asyncio.Future[Window]]] = {}
         self._serving: asyncio.Task[None] | None = None
         self._recovering: asyncio.Task[None] | None = None
         self._degraded = True
@@ -148,15 +170,15 @@ class SharedRateWindows:
         self._degraded = True
         await self._connection.disconnect(nowait=True)
 
-    def take(self, scope: str, limit: int) -> asyncio.Future[Window]:
+    def take(self, *limits: Limit) -> asyncio.Future[Window]:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Window] = loop.create_future()
-        own = self._own.take(scope, limit=limit, wanted=int(self._degraded), now=_now())
-        if self._degraded or own.before >= limit:
+        now = _now()
+        if self._degraded or not self._own.have_room(limits, now=now):
             # What is full by our own count is full by all processes' count, too.
-            waiter.set_result(own.window(0, limit=limit))
+            waiter.set_result(window_of(self._own.take(limits, wanted=int(self._degraded), now=now), place=0))
             return waiter
-        self._waiting.setdefault((scope, limit), []).append(waiter)
+        self._waiting.setdefault(limits, []).append(waiter)
         if self._serving is None:
             self._serving = loop.create_task(self._serve())
         return waiter
@@ -176,10 +198,10 @@ class SharedRateWindows:
 
     def _next_batch(self) -> list[_Group]:
         batch = []
-        for scope, limit in list(islice(self._waiting, KEYS_MAX)):
-            waiters = [waiter for waiter in self._waiting.pop((scope, limit)) if not waiter.done()]
+        for limits in list(islice(self._waiting, GROUPS_MAX)):
+            waiters = [waiter for waiter in self._waiting.pop(limits) if not waiter.done()]
             if waiters:
-                batch.append(_Group(scope, limit, waiters))
+                batch.append(_Group(limits, waiters))
         return batch
 
     async def _answer_together(self, batch: list[_Group]) -> None:
@@ -189,23 +211,25 @@ class SharedRateWindows:
         sent = _now()
         wanted = []
         for group in batch:
-            own = self._own.take(group.scope, limit=group.limit, wanted=0, now=sent)
-            wanted.append(max(0, min(len(group.waiters), group.limit - own.before)))
+            room = min(taken.room for taken in self._own.take(group.limits, wanted=0, now=sent))
+            wanted.append(max(0, min(len(group.waiters), room)))
         for group, shared in zip(batch, await self._ask(batch, wanted), strict=True):
-            own = self._own.take(group.scope, limit=group.limit, wanted=shared.granted, now=sent)
-            _answer(group, shared.tightened(own))
+            own = self._own.take(group.limits, wanted=shared[0].granted, now=sent)
+            _answer(group, [one.tightened(other) for one, other in zip(shared, own, strict=True)])
 
     def _answer_alone(self, batch: list[_Group]) -> None:
         now = _now()
         for group in batch:
-            _answer(group, self._own.take(group.scope, limit=group.limit, wanted=len(group.waiters), now=now))
+            _answer(group, self._own.take(group.limits, wanted=len(group.waiters), now=now))
 
     # Valkey
 
-    async def _ask(self, batch: list[_Group], wanted: list[int]) -> list[Taken]:
-        keys = [f"rate:{group.scope}" for group in batch]
-        numbers = [n for group, count in zip(batch, wanted, strict=True) for n in (group.limit, count)]
-        asked = struct.pack(f"<{len(numbers)}q", *(min(number, _LIMIT_MAX) for number in numbers))
+    async def _ask(self, batch: list[_Group], wanted: list[int]) -> list[list[Taken]]:
+        keys, numbers = list[str](), list[int]()
+        for group, count in zip(batch, wanted, strict=True):
+            keys += [f"rate:{scope}" for scope, _ in group.limits]
+            numbers += [len(group.limits), count, *(min(limit, _LIMIT_MAX) for _, limit in group.limits)]
+        asked = struct.pack(f"<{len(numbers)}q", *numbers)
         command: list[str | bytes | int] = ["EVALSHA", _DIGEST, len(keys), *keys, self._length, asked]
         async with asyncio.timeout(self._patience_seconds):
             try:
@@ -214,7 +238,8 @@ class SharedRateWindows:
                 # It was restarted, or an idle connection was cut: neither is an outage.
                 await self._connect()
                 packed = await self._call(*command)
-        return [Taken(*answer) for answer in struct.iter_unpack("<4q", packed)]
+        answers = struct.iter_unpack("<4q", packed)
+        return [[Taken(limit, *next(answers)) for _, limit in group.limits] for group in batch]
 
     async def _connect(self) -> None:
         await self._connection.disconnect(nowait=True)
@@ -242,7 +267,7 @@ class SharedRateWindows:
         try:
             async with asyncio.timeout(self._patience_seconds):
                 await self._connect()
-            await self._ask([_Group("probe", _LIMIT_MAX, [])], [1])
+            await self._ask([_Group((("probe", _LIMIT_MAX),), [])], [1])
         except Exception:  # as above: no failure of the client may end the search
             return False
         self._degraded = False
@@ -250,10 +275,10 @@ class SharedRateWindows:
         return True
 
 
-def _answer(group: _Group, taken: Taken) -> None:
+def _answer(group: _Group, taken: list[Taken]) -> None:
     for place, waiter in enumerate(group.waiters):
         if not waiter.done():
-            waiter.set_result(taken.window(place, limit=group.limit))
+            waiter.set_result(window_of(taken, place=place))
 
 
 def _now() -> int:

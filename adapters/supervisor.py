@@ -10,6 +10,7 @@ import fcntl
 import http.client
 import json
 import os
+import secrets
 import select
 import signal
 import socket
@@ -23,10 +24,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 from adapters.child import log_tail, start_child, stop_child
 from adapters.embedded import CannotStart, Postgres, Valkey, make_home
 from adapters.settings import Settings, key_pepper, running_product
+from adapters.sign_in import is_loopback
 
 STOPPED, FAILED, LOCKED = 0, 1, 3
 
@@ -39,6 +42,14 @@ _PARTING_SECONDS = 2  # for a gateway to end the calls that took longer than it 
 _LOG_BYTES_MAX = 10_000_000
 _LISTEN_BACKLOG = 4096
 _DEMO_MODEL = "sarvam-105b"
+_PAYMENT_SECRETS = ("BR_RAZORPAY_KEY_ID", "BR_RAZORPAY_KEY_SECRET", "BR_RAZORPAY_WEBHOOK_SECRETS")
+_SIMULATED_KEY_ID = "rzp_test_simulator00000"
+_IDENTITY_SECRETS = (
+    "BR_GITHUB_CLIENT_ID",
+    "BR_GITHUB_CLIENT_SECRET",
+    "BR_GOOGLE_CLIENT_ID",
+    "BR_GOOGLE_CLIENT_SECRET",
+)
 
 
 def up(settings: Settings, *, program: Sequence[str | Path] = (), output: IO[str] | None = None) -> int:
@@ -158,6 +169,8 @@ class _Product:
         self._servers: list[Postgres | Valkey] = []
         self._listener: socket.socket | None = None
         self._simulator_url = settings.simulator_url
+        self._payments_url: str | None = None
+        self._identity_url: str | None = None
         self._starting = True
 
     def start(self) -> None:
@@ -166,10 +179,13 @@ class _Product:
         """
         settings = self._settings
         self._listener = _bind(settings.host, settings.port)
+        self._environment.setdefault("BR_PUBLIC_URL", self._address)
+        if settings.smtp_url is None and settings.smtp_host is None:
+            self._environment.setdefault("BR_MAIL_FOLDER", str(self._home / "mail"))
         key_pepper(settings)
         self._start_servers()
         self._run_to_its_end("migrate")
-        self._start_simulator()
+        self._start_simulators()
         for number in range(1, settings.web_processes + 1):
             fd = self._listener.fileno()
             self._watch_command(f"gateway-{number}", "serve", "--fd", str(fd), pass_fds=(fd,))
@@ -197,7 +213,7 @@ class _Product:
         if self._listener is not None:
             self._listener.close()
         gateways = [child for child in self._watched if child.name.startswith("gateway-")]
-        simulators = [child for child in self._watched if child.name == "simulator"]
+        simulators = [child for child in self._watched if child.name in ("simulator", "payments", "identity")]
         servers = [child for child in self._watched if child.name in ("postgres", "valkey")]
         workers = [child for child in self._watched if child not in gateways + simulators + servers]
         for group in (gateways, workers, simulators):
@@ -227,23 +243,61 @@ class _Product:
         for server in self._servers:
             self._wait_until(server.is_ready, server.name, seconds_max=_DATABASE_SECONDS_MAX)
 
-    def _start_simulator(self) -> None:
-        """Stands in for the providers while none is configured. Started again, it keeps its address."""
+    def _start_simulators(self) -> None:
+        """Stand in for the providers while none is configured, for Razorpay while it has no key, and for GitHub and
+        Google while we are registered with neither and nobody but this machine can reach us."""
+        started = []
         if self._simulator_url is None and not has_provider_key(self._environment):
-            announcement = self._home / "simulator.url"
-            announcement.unlink(missing_ok=True)
-
-            def port() -> str:
-                return "0" if self._simulator_url is None else self._simulator_url.rpartition(":")[2]
-
-            def announced() -> bool:
-                return announcement.exists() and announcement.read_text().endswith("\n")
-
-            self._watch_command("simulator", "simulate", "--announce", str(announcement), "--port", port)
-            self._wait_until(announced, "the simulator", seconds_max=_READY_SECONDS_MAX)
-            self._simulator_url = announcement.read_text().strip().rstrip("/")
+            started.append("simulator")
+            self._start_simulator("simulator")
+        if self._settings.razorpay_key_id is None:
+            started.append("payments")
+            made = (_SIMULATED_KEY_ID, secrets.token_urlsafe(24), secrets.token_urlsafe(24))
+            self._environment |= dict(zip(_PAYMENT_SECRETS, made, strict=True))
+            webhook, state = f"{self._address}/webhooks/razorpay", str(self._home / "payments.json")
+            self._start_simulator("payments", "--webhook", webhook, "--state", state, "payments")
+        if self._may_simulate_sign_in():
+            started.append("identity")
+            self._environment |= {name: secrets.token_urlsafe(24) for name in _IDENTITY_SECRETS}
+            self._start_simulator("identity", "identity")
+        for name in started:
+            self._wait_until(partial(self._announced, name), f"the {name} child", seconds_max=_READY_SECONDS_MAX)
+        if "simulator" in started:
+            self._simulator_url = self._announced("simulator")
         if self._simulator_url is not None:
             self._environment["BR_SIMULATOR_URL"] = self._simulator_url
+        if "payments" in started:
+            self._environment["BR_RAZORPAY_URL"] = self._payments_url = self._announced("payments")
+        if "identity" in started:
+            url = self._identity_url = self._announced("identity")
+            self._environment |= {"BR_GITHUB_URL": f"{url}/github", "BR_GITHUB_API_URL": f"{url}/github/api"}
+            self._environment["BR_GOOGLE_URL"] = f"{url}/google"
+
+    def _may_simulate_sign_in(self) -> bool:
+        """With a simulator anybody is whoever they say, so it is for developers at their own machine."""
+        settings = self._settings
+        reached_at = urlsplit(self._environment["BR_PUBLIC_URL"]).hostname
+        registered = settings.github_client_id is not None or settings.google_client_id is not None
+        return not registered and is_loopback(settings.host) and is_loopback(reached_at)
+
+    def _start_simulator(self, name: str, *arguments: str) -> None:
+        """Started again, it keeps the address that it announced before."""
+        announcement = self._announcement(name)
+        announcement.unlink(missing_ok=True)
+
+        def port() -> str:
+            return self._announced(name).rpartition(":")[2] or "0"
+
+        self._watch_command(name, "simulate", "--announce", str(announcement), "--port", port, *arguments)
+
+    def _announced(self, name: str) -> str:
+        """The address that a simulator has announced; empty before it has."""
+        announcement = self._announcement(name)
+        text = announcement.read_text() if announcement.exists() else ""
+        return text.strip().rstrip("/") if text.endswith("\n") else ""
+
+    def _announcement(self, name: str) -> Path:
+        return self._home / f"{name}.url"
 
     def _watch_command(self, name: str, *arguments: str | Callable[[], str], pass_fds: Sequence[int] = ()) -> None:
         """A subcommand of the product as a child; an argument that is a function is asked at each start."""
@@ -320,7 +374,7 @@ class _Product:
             raise CannotStart(f"{ending}; {log} ends with:\n{log_tail(log)}")
         return output
 
-    def _wait_until(self, true: Callable[[], bool], what: str, *, seconds_max: float) -> None:
+    def _wait_until(self, true: Callable[[], object], what: str, *, seconds_max: float) -> None:
         deadline = time.monotonic() + seconds_max
         while not true():
             self._look_after_children()
@@ -345,6 +399,10 @@ class _Product:
         say(f"\nBharatRouter is ready at {self._address}")
         if self._simulator_url is not None:
             say("No provider key is set, so the answers come from a simulator on this machine.")
+        if self._payments_url is not None:
+            say("No Razorpay key is set, so payments are simulated too: no money moves.")
+        if self._identity_url is not None:
+            say(f"Sign-in is simulated too, for this machine alone; be whoever you like at {self._address}/sign-in")
         try:
             made = json.loads(self._run_to_its_end("dev-key", "--json", capture=True))
         except (CannotStart, ValueError) as failure:
@@ -369,8 +427,12 @@ class _Product:
             "database_url": self._environment["DATABASE_URL"],
             "redis_url": self._environment["REDIS_URL"],
             "simulator_url": self._simulator_url,
+            "payments_url": self._payments_url,
+            "identity_url": self._identity_url,
             "pids": {child.name: child.process.pid for child in self._watched},
         }
+        if self._payments_url is not None:  # keys of a real account stay where the operator keeps them
+            facts |= {name.removeprefix("BR_").lower(): self._environment[name] for name in _PAYMENT_SECRETS}
         draft = self._home / "run.json.draft"
         draft.unlink(missing_ok=True)
         with os.fdopen(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w") as file:

@@ -53,8 +53,9 @@ class Vault:
             connection.execute("delete from vault_key where subject = %s", [subject])
 
     def _make_key(self, subject: str) -> bytes:
+        if (known := self._key(subject)) is not None:
+            return known
         fresh = _encrypt(self._master, os.urandom(KEY_BYTES), subject)
-        self._pool.open()
         with self._pool.connection() as connection:
             connection.execute(
                 "insert into vault_key (subject, sealed) values (%s, %s) on conflict do nothing", [subject, fresh]

@@ -12,21 +12,37 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool
 
+from adapters.agent_tokens import AgentTokens
 from adapters.catalog_files import PACKAGED, Problem, check, load
 from adapters.directory import DirectoryFeed
+from adapters.documents import Documents
+from adapters.email import make_mailer
 from adapters.eventstore import EventStore
-from adapters.guards import balance
+from adapters.guards import balance, spent_of
 from adapters.ledger import expire_due
 from adapters.log import LogReader, load_all_facts
 from adapters.postgres import make_pool
+from adapters.razorpay import Razorpay
 from adapters.sealing import Sealer
-from adapters.settings import Settings, beside_product, key_pepper
+from adapters.settings import Settings, beside_product, key_pepper, supplier
+from adapters.sign_in import identity_providers
 from adapters.upstream import address_of
 from adapters.vault import Vault, master_key
+from domain.accounts.ports import IdentityProvider
 from domain.catalog.catalog import Catalog
 from domain.catalog.price import Fx
 from domain.kernel.errors import Unavailable
 from domain.kernel.ids import make_id
+from domain.kernel.mail import Mailer
+from domain.kernel.store import fold
+from domain.keys.trial import TrialTerms, needs_trial
+from domain.ledger.account import Account
+from domain.ledger.statement import Statement
+from domain.payments.events import DocumentIssued
+from domain.payments.ports import PaymentGateway
+from domain.payments.refunds import RefundDesk
+from domain.payments.topup import Terms, Till
+from projections.refunds import receipt_of
 
 POOL_SIZE = 8
 
@@ -57,6 +73,11 @@ class App:
     directory: DirectoryFeed
     vault: Vault
     sealer: Sealer
+    documents: Documents
+    mailer: Mailer | None
+    payments: PaymentGateway | None
+    identities: Mapping[str, IdentityProvider]
+    agents: AgentTokens | None
 
     @contextmanager
     def reading(self) -> Iterator[psycopg.Connection[Any]]:
@@ -99,11 +120,84 @@ class App:
         with self.reading() as connection:
             return balance(connection, org).available
 
+    def spent_of(self, allowance: str) -> int:
+        """Nano-rupees that an ephemeral key with a budget has used or holds. Raises Unavailable."""
+        with self.reading() as connection:
+            return spent_of(connection, allowance)
+
+    def trial_for(self, org: str) -> TrialTerms | None:
+        """The terms of a trial, if the org can have keys by one only. Raises Unavailable, NotFound."""
+        with self.reading() as connection:
+            there = balance(connection, org)
+        facts = self.log.stream(f"account:{org}")
+        account = fold(Account(), ((fact.stream, fact.event) for fact in facts))
+        if not needs_trial(account, there):
+            return None
+        settings = self.settings
+        return TrialTerms(
+            models=frozenset(settings.trial_models), rpm_limit=settings.trial_rpm, daily_limit=settings.trial_daily
+        )
+
+    @property
+    def agent_tokens(self) -> AgentTokens:
+        """Who checks the tokens of agents. Raises Unavailable `provider_not_configured`."""
+        if self.agents is None:
+            raise Unavailable(
+                "provider_not_configured", "Agents are not set up here; the operator sets BR_AGENT_ISSUER."
+            )
+        return self.agents
+
+    @property
+    def payment_gateway(self) -> PaymentGateway:
+        """Whoever collects payments for us. Raises Unavailable `provider_not_configured`."""
+        if self.payments is None:
+            raise Unavailable(
+                "provider_not_configured", "Payments are not set up here; the operator sets BR_RAZORPAY_KEY_ID."
+            )
+        return self.payments
+
+    @property
+    def till(self) -> Till:
+        """Where money comes in. Raises Unavailable `provider_not_configured`."""
+        settings = self.settings
+        terms = Terms(
+            rupees_min=settings.topup_inr_min,
+            rupees_max=settings.topup_inr_max,
+            mode=settings.gst_mode,
+            percent=settings.gst_percent,
+            kind=settings.document_kind,
+            sac=settings.sac,
+            description=settings.document_description,
+            supplier=supplier(settings),
+        )
+        return Till(store=self.store, gateway=self.payment_gateway, seals=self.vault, terms=terms)
+
+    @property
+    def refunds(self) -> RefundDesk:
+        """Where payments are refunded."""
+        return RefundDesk(store=self.store, gateway=self.payment_gateway, seals=self.vault, original=self._receipt_of)
+
+    def _receipt_of(self, payment: str) -> DocumentIssued | None:
+        with self.reading() as connection:
+            return receipt_of(connection, payment)
+
+    def statement_pdf(self, statement: Statement) -> bytes:
+        """The statement as PDF, drawn in a process of its own. Raises Unavailable `pdf_unavailable`, `overloaded`."""
+        from adapters.pdf.statement import statement_pdf
+
+        return statement_pdf(statement, supplier(self.settings), at=self.clock())
+
     def new_id(self, prefix: str) -> str:
         return make_id(prefix, at=self.clock(), entropy=self.entropy(8))
 
     def close(self) -> None:
         self.directory.close()
+        if self.agents is not None:
+            self.agents.close()
+        if self.payments is not None:
+            self.payments.close()
+        for provider in self.identities.values():
+            provider.close()
         self.store.close()
         self.pool.close()
 
@@ -122,6 +216,7 @@ def build(settings: Settings, **overrides: Any) -> App:
     pepper = overrides.get("pepper") or key_pepper(settings)
     pool = overrides.get("pool") or make_pool(url, size=POOL_SIZE)
     log = overrides.get("log") or LogReader(pool)
+    vault = overrides.get("vault") or Vault(master_key(pepper), pool)
     services: dict[str, Any] = {
         "settings": settings,
         "database_url": url,
@@ -136,9 +231,39 @@ def build(settings: Settings, **overrides: Any) -> App:
         "store": overrides.get("store") or EventStore(url, log),
         "directory": overrides.get("directory") or DirectoryFeed(url),
         "sealer": Sealer(url, clock=now, age_seconds_max=settings.seal_seconds, events_max=settings.seal_events),
-        "vault": overrides.get("vault") or Vault(master_key(pepper), pool),
+        "vault": vault,
+        "documents": Documents(pool, vault, settings),
+        "mailer": make_mailer(settings),
+        "payments": payment_gateway(settings),
+        "identities": identity_providers(settings),
+        "agents": agent_tokens(settings, clock=overrides.get("clock") or now),
     }
     return App(**services | overrides)
+
+
+def agent_tokens(settings: Settings, *, clock: Callable[[], int]) -> AgentTokens | None:
+    """Who checks the tokens of agents, if the operator has named their issuer."""
+    if not settings.agent_issuer or not settings.agent_audience or not settings.agent_jwks_url:
+        return None
+    return AgentTokens(
+        issuer=settings.agent_issuer,
+        audience=settings.agent_audience,
+        jwks_url=settings.agent_jwks_url,
+        names=settings.agent_claims,
+        clock=clock,
+    )
+
+
+def payment_gateway(settings: Settings) -> PaymentGateway | None:
+    """Whoever collects payments, if the operator has set a key."""
+    if settings.razorpay_key_id is None or settings.razorpay_key_secret is None:
+        return None
+    return Razorpay(
+        url=settings.razorpay_url,
+        key_id=settings.razorpay_key_id,
+        key_secret=settings.razorpay_key_secret.get_secret_value(),
+        webhook_secrets=[secret.get_secret_value() for secret in settings.razorpay_webhook_secrets],
+    )
 
 
 def now() -> int:

@@ -4,6 +4,7 @@ import importlib
 import logging
 import pkgutil
 import re
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import api.routes
 from adapters.wiring import App
+from api.attempts import Attempts
 from api.caller import demands
 from api.cors import CORS
 from api.errors import envelope, error_body, status_and_type, status_of
@@ -43,6 +45,15 @@ def build(services: App, *, gateway: "Gateway | None" = None) -> FastAPI:
     )
     app.state.services = services
     app.state.gateway = gateway
+    app.state.wrong_keys = None
+    if gateway is not None:
+        app.state.wrong_keys = Attempts(
+            gateway.rates,
+            purpose="wrong_key",
+            limit=services.settings.wrong_keys_rpm,
+            secret=services.pepper,
+            clock=lambda: time.monotonic_ns() // 1_000,
+        )
     for found in pkgutil.iter_modules(api.routes.__path__, "api.routes."):
         app.router.routes.extend(importlib.import_module(found.name).router.routes)
     demands(app)

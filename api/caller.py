@@ -5,6 +5,8 @@ The demands are coroutines that never wait, so that FastAPI runs them where they
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from hmac import compare_digest
 from ipaddress import ip_address
 from typing import Annotated, Any
@@ -14,18 +16,47 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from adapters.wiring import App
+from api.attempts import Attempts
+from api.client_address import client_address
+from api.session import Token, check_same_site, token_of
+from domain.accounts.events import Role
+from domain.accounts.roles import require_role
 from domain.kernel.errors import Forbidden, Unauthenticated, Unavailable
+from domain.keys.agents import TOKEN_LENGTH_MAX, TOKEN_START, not_accepted
 from domain.keys.directory import Caller
 from domain.keys.key import key_digest
 
 KEY_LENGTH_MAX = 200
 KEY_PREFIX = b"br-"
+WHO = ("no_session", "invalid_api_key", "forbidden_scope", "forbidden_role", "csrf_failed", "ledger_unavailable")
+"""What any call under `/me` may be refused with, by reason of who makes it."""
 NEWS_SECONDS = 0.25
-"""A little longer than the directory takes to hear of a new key."""
+"""A little longer than the directory takes to hear of a new key, session or member."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts under `/me`: a person in a session, in the org that they look at; or a key of full scope, in its own.
+
+    `role` is None where the person is no member of that org (any more). `person` and `session` are empty for keys,
+    `key_id` for persons.
+    """
+
+    org: str
+    role: Role | None
+    person: str = ""
+    session: str = ""
+    key_id: str = ""
+
+    @property
+    def by(self) -> str:
+        """The actor as events name it."""
+        return f"user:{self.person}" if self.person else f"key:{self.key_id}"
 
 
 def presented_key(headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
-    """The API key that a request shows: a bearer in `authorization`, else `x-br-api-key`, else `x-api-key`.
+    """The API key that a request shows, or an agent's token: a bearer in `authorization`, else `x-br-api-key`, else
+    `x-api-key`.
 
     Header names are in lower case. A bearer that is none of our keys makes way for the other two headers, since clients
     send their own there. None if there is no key, or nothing that could be one.
@@ -39,7 +70,7 @@ def presented_key(headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
             found[name] = value.strip()
     own = [found.get(name, b"") for name in (b"authorization", b"x-br-api-key", b"x-api-key")]
     key = next((key for key in own if key.startswith(KEY_PREFIX)), b"") or next(filter(None, own), b"")
-    return key if 0 < len(key) <= KEY_LENGTH_MAX else None
+    return key if 0 < len(key) <= (TOKEN_LENGTH_MAX if key.startswith(TOKEN_START) else KEY_LENGTH_MAX) else None
 
 
 def app_of(request: Request) -> App:
@@ -53,8 +84,7 @@ async def _services(request: Request) -> App:
 
 def find_caller(app: App, presented: bytes | None) -> Caller:
     """Raises Unauthenticated `invalid_api_key`, and Unavailable while changes of keys may not have arrived here."""
-    if not app.directory.fresh():
-        raise Unavailable("ledger_unavailable", "Keys cannot be checked at the moment; try again.", retry_after=1)
+    _require_fresh(app)
     caller = None if presented is None else app.directory.find(key_digest(app.pepper, presented))
     if caller is None or (caller.expires is not None and caller.expires <= app.clock()):
         raise Unauthenticated(
@@ -64,15 +94,54 @@ def find_caller(app: App, presented: bytes | None) -> Caller:
     return caller
 
 
-async def caller_of(app: App, presented: bytes | None) -> Caller:
-    """As `find_caller`, but a key that is not known yet gets a second look: it may have been minted a moment ago."""
-    try:
+async def _find(app: App, presented: bytes | None) -> Caller:
+    """As `find_caller`, and the agent of a token where the operator has named an issuer of such."""
+    if presented is None or not presented.startswith(TOKEN_START) or app.agents is None:
         return find_caller(app, presented)
-    except Unauthenticated:
-        if presented is None or not presented.startswith(KEY_PREFIX):
+    claims = await app.agents.claims_of(presented)
+    _require_fresh(app)
+    caller = app.directory.find_agent(claims, app.settings.agent_claims)
+    if caller is None:
+        raise not_accepted("no agent has this identity; register it with POST /me/agents")
+    return caller
+
+
+def _require_fresh(app: App) -> None:
+    if not app.directory.fresh():
+        raise Unavailable("ledger_unavailable", "Keys cannot be checked at the moment; try again.", retry_after=1)
+
+
+async def caller_of(
+    app: App, wrong_keys: Attempts | None, headers: Sequence[tuple[bytes, bytes]], peer: str | None
+) -> Caller:
+    """Whose key these headers show, to a request from `peer`; raises as `find_caller`.
+
+    A key that is not known yet gets a second look: it may have been minted a moment ago. Wrong keys are counted per
+    client; one that showed too many is told to wait (TooMany `rate_limit_exceeded`). A good key never is.
+    """
+    presented = presented_key(headers)
+    try:
+        return await _find(app, presented)
+    except Unauthenticated as refusal:
+        if presented is None:
             raise
-    await asyncio.sleep(NEWS_SECONDS)
-    return find_caller(app, presented)
+        wrong = refusal
+    address = None
+    if wrong_keys is not None:
+        address = client_address(peer, headers, app.settings.trusted_proxies)
+        wrong_keys.check(address)
+    if presented.startswith((KEY_PREFIX, TOKEN_START)):
+        await asyncio.sleep(NEWS_SECONDS)
+        with suppress(Unauthenticated):
+            return await _find(app, presented)
+    if wrong_keys is not None:
+        await wrong_keys.failed(address)
+    raise wrong
+
+
+async def _caller_of(request: Request) -> Caller:
+    peer = None if request.client is None else request.client.host
+    return await caller_of(app_of(request), request.app.state.wrong_keys, request.headers.raw, peer)
 
 
 # What a route can demand
@@ -82,23 +151,48 @@ async def public(request: Request) -> None:
     """Open to all. A key is not needed; one that is shown must be good."""
     presented = presented_key(request.headers.raw)
     if presented is not None and presented.startswith(KEY_PREFIX):
-        await caller_of(app_of(request), presented)
+        await _caller_of(request)
 
 
 async def key(request: Request) -> Caller:
     """Any key."""
-    return await caller_of(app_of(request), presented_key(request.headers.raw))
+    return await _caller_of(request)
 
 
-async def full(request: Request) -> Caller:
-    """A key of full scope: what a signed-in person could do, a program does with it."""
-    presented = presented_key(request.headers.raw)
-    if presented is None:
-        raise Unauthenticated("no_session", "Sign in, or send 'Authorization: Bearer br-…' with a full-scope key.")
-    caller = await caller_of(app_of(request), presented)
+async def signed_in(request: Request) -> Actor:
+    """A person in a session, be they a member of the org that they look at or not (any more); or a key of full scope,
+    whatever it may do. A key that is shown goes before a cookie."""
+    app = app_of(request)
+    if presented_key(request.headers.raw) is None:
+        return await _person_of(app, request)
+    caller = await _caller_of(request)
     if caller.scope != "full":
         raise Forbidden("forbidden_scope", "This key may only call models; use a key of full scope.")
-    return caller
+    role = app.directory.directory.role_of(f"key:{caller.key_id}", caller.org)
+    return Actor(caller.org, role, key_id=caller.key_id)
+
+
+async def person(request: Request) -> Actor:
+    """A person in a session."""
+    actor = await signed_in(request)
+    if not actor.person:
+        raise Forbidden("forbidden_scope", "A key belongs to one org and is nobody; sign in for this.")
+    return actor
+
+
+async def member(request: Request) -> Actor:
+    """Whoever belongs to the org: to read."""
+    return await _with_role(request, "member")
+
+
+async def admin(request: Request) -> Actor:
+    """Who runs the org: keys, workspaces, people."""
+    return await _with_role(request, "admin")
+
+
+async def owner(request: Request) -> Actor:
+    """Whose org it is: money that moves, and the end of the org."""
+    return await _with_role(request, "owner")
 
 
 async def operator(request: Request) -> None:
@@ -112,10 +206,25 @@ async def operator(request: Request) -> None:
         raise Forbidden("forbidden_scope", "Set BR_OPERATOR_TOKEN to read this from another machine.")
 
 
+full = member  # what routes still say that do not name a role
 KeyCaller = Annotated[Caller, Depends(key)]
-FullCaller = Annotated[Caller, Depends(full)]
+AnyActor = Annotated[Actor, Depends(signed_in)]
+PersonActor = Annotated[Actor, Depends(person)]
+MemberActor = Annotated[Actor, Depends(member)]
+AdminActor = Annotated[Actor, Depends(admin)]
+OwnerActor = Annotated[Actor, Depends(owner)]
+FullCaller = MemberActor
 Services = Annotated[App, Depends(_services)]
-DEMANDS = {public: "public", key: "key", full: "full", operator: "operator"}
+DEMANDS = {
+    public: "public",
+    key: "key",
+    signed_in: "signed_in",
+    person: "person",
+    member: "member",
+    admin: "admin",
+    owner: "owner",
+    operator: "operator",
+}
 
 
 def demands(app: FastAPI) -> dict[tuple[str, str], str]:
@@ -135,6 +244,37 @@ def _calls(dependant: Dependant) -> Iterator[Any]:
     for dependency in dependant.dependencies:
         yield dependency.call
         yield from _calls(dependency)
+
+
+async def _with_role(request: Request, needed: Role) -> Actor:
+    actor = await signed_in(request)
+    require_role(actor.role, needed)
+    return actor
+
+
+async def _person_of(app: App, request: Request) -> Actor:
+    """By the cookie. What is not known yet gets a second look: it may have begun a moment ago, on another process."""
+    token = token_of(app, request)
+    actor = None if token is None else _find_person(app, token)
+    if token is not None and (actor is None or actor.role is None):
+        await asyncio.sleep(NEWS_SECONDS)
+        actor = _find_person(app, token)
+    if token is None or actor is None:
+        raise Unauthenticated("no_session", "Sign in, or send 'Authorization: Bearer br-…' with a full-scope key.")
+    check_same_site(app, request, token)
+    return actor
+
+
+def _find_person(app: App, token: Token) -> Actor | None:
+    """None where the session has ended. Raises Unavailable while endings may not have arrived here."""
+    if not app.directory.fresh():
+        raise Unavailable("ledger_unavailable", "Sessions cannot be checked now; try again.", retry_after=1)
+    directory = app.directory.directory
+    session = directory.session(token.person, token.session)
+    if session is None or session.expires <= app.clock():
+        return None
+    role = directory.role_of(f"user:{token.person}", token.org)
+    return Actor(token.org, role, person=token.person, session=token.session)
 
 
 def _is_local(request: Request) -> bool:

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from adapters.wiring import App
 
 DONE, FAILED, USAGE = 0, 1, 2
-DEMO_ORG, DEMO_WORKSPACE, DEMO_GRANT, DEMO_KEY_NAME = "org_demo", "ws_demo", "grant_demo", "development"
+DEMO_ORG, DEMO_WORKSPACE, DEMO_KEY_NAME = "org_demo", "ws_demo", "development"
 DEMO_INR = 100
 EXPORT_BATCH = 5_000
+DOCUMENTS_MAX = 10_000
+ROWS_MAX = 1_000
 TAIL_SECONDS = 0.2
 
 
@@ -90,10 +92,14 @@ def _parser() -> argparse.ArgumentParser:
     migrate = command("migrate", _migrate, "bring the database to the newest layout, and record the catalog")
     migrate.add_argument("--accept-prices", action="store_true", help="also prices that moved tenfold or more")
     simulate = command("simulate", _simulate, "a provider that costs nothing and can be told to misbehave")
+    simulate.add_argument("what", nargs="?", choices=("providers", "payments", "identity"), default="providers")
     simulate.add_argument("--host", default="127.0.0.1")
     simulate.add_argument("--port", type=int, default=0, help="any free one unless given")
     simulate.add_argument("--announce", metavar="FILE", help="write the address there once it listens")
+    simulate.add_argument("--webhook", default="", metavar="URL", help="payments: where webhooks go")
+    simulate.add_argument("--state", metavar="FILE", help="payments: kept over a restart")
     _add_accounts(commands)
+    _add_papers(commands)
     catalog = _group(commands, "catalog", "the files of providers and models")
     _leaf(catalog, "check", _catalog_check, "find mistakes in the files; exits with 1 if there are any")
     replay = command("replay", _replay, "build a read model anew from the log, or show it as of a moment")
@@ -101,6 +107,13 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--as-of", type=_moment, metavar="TIME", help="2026-11-23, or 2026-11-23T10:00:00Z")
     _json(replay)
     _json(command("verify", _verify, "recompute everything from the log; exits with 1 on any difference"))
+    books = command("books", _books, "the double-entry books: every account, and whether they balance")
+    when = books.add_mutually_exclusive_group()
+    when.add_argument("--as-of", type=_moment, metavar="TIME", help="a day's end, or a moment; now unless given")
+    when.add_argument("--month", metavar="YYYY-MM", help="from its opening to its closing balances")
+    shape = books.add_mutually_exclusive_group()
+    shape.add_argument("--csv", action="store_true", help="for spreadsheets")
+    shape.add_argument("--json", action="store_true", help="for programs")
     _json(command("seal", _seal, "close what the log has into a block of the hash chain"))
     events = _group(commands, "events", "the log itself")
     export = _leaf(events, "export", _events_export, "the whole log as JSON lines, with the seals")
@@ -133,6 +146,64 @@ def _add_accounts(commands: Any) -> None:
     credit.add_argument("--reason", required=True)
     credit.add_argument("--id", help="a repeat with the same id gives nothing more")
     _json(credit)
+    _add_payments(commands)
+    refund = _leaf(commands, "refund", _refund, "send unspent credit back to where it was paid from")
+    refund.add_argument("--payment", required=True, metavar="ID")
+    refund.add_argument("--inr", type=_inr, metavar="N", help="of credit; all that is unspent unless given")
+    refund.add_argument("--reason", default="")
+    _json(refund)
+    statement = _leaf(commands, "statement", _statement, "an org's month, from its opening to its closing balance")
+    statement.add_argument("--org", required=True)
+    statement.add_argument("--month", metavar="YYYY-MM", help="of India's calendar; this month unless given")
+    form = statement.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="a table, which is also what comes unless asked otherwise")
+    form.add_argument("--pdf", metavar="FILE", help="a PDF, written there")
+    form.add_argument("--json", action="store_true", help="for programs")
+
+
+def _add_payments(commands: Any) -> None:
+    payment = _group(commands, "payment", "payments for top-ups")
+    reconcile = _leaf(payment, "reconcile", _payment_reconcile, "ask Razorpay about open orders, and credit what came")
+    reconcile.add_argument("--order", metavar="ID", help="only this one, however old it is")
+    _json(reconcile)
+    promo = _group(commands, "promo", "promo codes")
+    create = _leaf(promo, "create", _promo_create, "offer a code; its terms never change")
+    create.add_argument("code", type=str.upper, help="3 to 20 letters and digits")
+    gives = create.add_mutually_exclusive_group(required=True)
+    gives.add_argument("--fixed-inr", type=_inr, metavar="N", help="so many rupees of credit")
+    gives.add_argument("--percent", type=int, metavar="N", help="so much of what is topped up; needs --cap-inr")
+    create.add_argument("--cap-inr", type=_inr, metavar="N", help="at most so many rupees")
+    create.add_argument("--starts", type=_moment, metavar="TIME", help="a moment, such as 2026-11-23T10:00:00Z")
+    create.add_argument("--ends", type=_moment, metavar="TIME", help="a moment, or the end of a day, India time")
+    create.add_argument("--uses", type=int, metavar="N", help="how often it can be used in all; once by each org")
+    create.add_argument("--credit-days", type=int, metavar="N", help="how long its credit lives")
+    _json(create)
+    _json(_leaf(promo, "list", _promo_list, "all codes and how often each was used"))
+    disable = _leaf(promo, "disable", _promo_disable, "end a code for good")
+    disable.add_argument("code", type=str.upper)
+    _json(disable)
+
+
+def _add_papers(commands: Any) -> None:
+    render = _leaf(
+        _group(commands, "document", "receipts, invoices and their like"),
+        "render",
+        _document_render,
+        "make the PDFs that are still to be made, here and now",
+    )
+    which = render.add_mutually_exclusive_group()
+    which.add_argument("--number", help="only this one")
+    which.add_argument("--all", action="store_true", help="every one that lacks its PDF, which is the default")
+    _json(render)
+    dispute = _group(commands, "dispute", "requests whose cost an org disputes")
+    listed = _leaf(dispute, "list", _dispute_list, "those that wait for a decision, oldest first")
+    listed.add_argument("--all", action="store_true", help="decided ones too")
+    _json(listed)
+    decide = _leaf(dispute, "decide", _dispute_decide, "decide one; a decision is for good")
+    decide.add_argument("request")
+    decide.add_argument("outcome", choices=["give-back", "stands"])
+    decide.add_argument("--why", required=True, help="a sentence for the org")
+    _json(decide)
 
 
 def _group(commands: Any, name: str, help: str) -> Any:
@@ -256,9 +327,25 @@ def _migrate(given: argparse.Namespace) -> None:
 
 
 def _simulate(given: argparse.Namespace) -> None:
-    from adapters.simulators.provider import main as simulate
+    if given.what == "payments":
+        from adapters.simulators.razorpay.server import main as simulate_payments
+        from adapters.simulators.razorpay.server import options
 
-    simulate(host=given.host, port=given.port, announce=given.announce)
+        simulate_payments(
+            options(_settings(), webhook_url=given.webhook, state=given.state),
+            host=given.host,
+            port=given.port,
+            announce=given.announce,
+        )
+    elif given.what == "identity":
+        from adapters.simulators.identity.server import main as simulate_identity
+        from adapters.simulators.identity.server import options as clients
+
+        simulate_identity(clients(_settings()), host=given.host, port=given.port, announce=given.announce)
+    else:
+        from adapters.simulators.provider import main as simulate
+
+        simulate(host=given.host, port=given.port, announce=given.announce)
 
 
 def _log_to_stderr() -> None:
@@ -369,18 +456,67 @@ def _credit_grant(given: argparse.Namespace) -> None:
     _tell(given, made, f"{what}; {show_inr(available)} available")
 
 
+def _statement(given: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from api.schemas.statement import statement_csv, statement_json
+    from domain.kernel.clock import ist_month
+    from domain.ledger.statement import read_month
+    from projections.balances import statement_of
+
+    with _app() as app:
+        now = app.clock()
+        month = ist_month(now) if given.month is None else read_month(given.month)
+        with app.reading() as connection:
+            statement = statement_of(connection, given.org, month=month, now=now)
+        if given.pdf:
+            Path(given.pdf).write_bytes(app.statement_pdf(statement))
+            print(given.pdf)
+        elif given.json:
+            print(_line(statement_json(statement)))
+        else:
+            sys.stdout.write(statement_csv(statement))
+
+
+def _refund(given: argparse.Namespace) -> None:
+    from api.schemas.refunds import refund_row
+    from domain.kernel.errors import Unavailable
+    from domain.kernel.money import NANOS_PER_PAISA, show_inr
+
+    with _app() as app:
+        desk = app.refunds
+        ordered = desk.find(app.payment_gateway.payment(given.payment).order).ordered
+        if ordered is None:
+            raise Failure(f"{given.payment} is no payment for an order of ours")
+        refund = desk.request(
+            org=ordered.org,
+            refund=app.new_id("refund"),
+            payment=given.payment,
+            credit=given.inr,
+            reason=given.reason,
+            at=app.clock(),
+            by="operator",
+        )
+        with contextlib.suppress(Unavailable):  # it is on record, and a job goes on with it
+            desk.pursue(refund.order, at=app.clock(), by="operator")
+            refund = desk.find(refund.order).refunds[refund.id]
+    made = refund_row(refund)
+    money = show_inr(refund.tax.total * NANOS_PER_PAISA)
+    _tell(given, made, f"{refund.id}  {money} for {show_inr(refund.credit)} of credit, {made['status']}")
+
+
 def _dev_key(given: argparse.Namespace) -> None:
     from domain.accounts.service import create_org
     from domain.kernel.money import format_inr, rupees, show_inr
     from domain.keys.key import SECRET_BYTES, make_secret
     from domain.keys.service import KeyTerms, mint_key
-    from domain.ledger.credit import grant_credit
+    from domain.ledger.credit import SIGN_UP_GRANT, grant_credit
 
     with _app() as app:
         at, key, secret = app.clock(), app.new_id("key"), make_secret(app.entropy(SECRET_BYTES))
         who: dict[str, Any] = {"org": DEMO_ORG, "at": at, "by": "operator"}
         create_org(app.store, workspace=DEMO_WORKSPACE, name="Demo", sealed_email="", **who)
-        grant_credit(app.store, grant=DEMO_GRANT, amount=rupees(DEMO_INR), reason="demo credit", **who)
+        grant_credit(app.store, grant=SIGN_UP_GRANT, amount=rupees(DEMO_INR), reason="Sign-up credit", **who)
         mint_key(
             app.store,
             key=key,
@@ -394,6 +530,155 @@ def _dev_key(given: argparse.Namespace) -> None:
         available = app.available(DEMO_ORG)
     made = {"org": DEMO_ORG, "id": key, "key": secret, "balance_inr": format_inr(available)}
     _tell(given, made, f"{secret}\n\n{show_inr(available)} to spend; the development key before it is revoked.")
+
+
+# Payments and promo codes
+
+
+def _payment_reconcile(given: argparse.Namespace) -> None:
+    from api.schemas.payments import set_aside_row
+    from projections.payments import open_orders, payments_set_aside
+    from workers.reconcile_payments import LAST_ASKED, ask
+
+    with _app() as app:
+        now = app.clock()
+        with app.reading() as connection:
+            found = open_orders(connection, created_after=now - LAST_ASKED, created_before=now)
+        orders = [order for order, _ in found] if given.order is None else [given.order]
+        asked = []
+        for order in orders:
+            known = ask(app, order, learned="operator", by="operator").order
+            asked.append({"order_id": order, "status": known.status, "payment_id": known.captured or None})
+        with app.reading() as connection:
+            aside = [set_aside_row(row) for row in payments_set_aside(connection, limit=ROWS_MAX)]
+    lines = [f"{each['order_id']}  {each['status']}  {each['payment_id'] or ''}".rstrip() for each in asked]
+    lines += [
+        f"{row['payment_id']}  set aside: {row['reason']}, {row['amount_inr']} {row['currency']} to be sent back"
+        for row in aside
+    ]
+    _tell(given, {"orders": asked, "set_aside": aside}, "\n".join(lines) if lines else "No order is open.")
+
+
+def _promo_create(given: argparse.Namespace) -> None:
+    from domain.payments.events import PromoCreated
+    from domain.payments.promo import create_promo
+
+    promo = PromoCreated(
+        code=given.code,
+        fixed=given.fixed_inr,
+        percent=given.percent,
+        cap=given.cap_inr,
+        starts=given.starts,
+        ends=given.ends,
+        uses_max=given.uses,
+        credit_days=given.credit_days,
+    )
+    with _app() as app:
+        position = create_promo(app.store, promo, at=app.clock(), by="operator")
+    created = position is not None
+    words = f"{given.code} can be used." if created else f"{given.code} was created before, with these terms."
+    _tell(given, {"code": given.code, "created": created}, words)
+
+
+def _promo_list(given: argparse.Namespace) -> None:
+    from api.schemas.payments import promo_row
+    from projections.payments import promos
+
+    with _app() as app, app.reading() as connection:
+        rows = [promo_row(row) for row in promos(connection)]
+    lines = [
+        f"{row['code']}  {'disabled' if row['disabled_at'] else 'open'}  used {row['uses']} times"
+        f"{'' if row['uses_max'] is None else ' of ' + str(row['uses_max'])}, ₹{row['credit_inr']} given"
+        for row in rows
+    ]
+    _tell(given, {"promos": rows}, "\n".join(lines) if lines else "There is no promo code.")
+
+
+def _promo_disable(given: argparse.Namespace) -> None:
+    from domain.payments.promo import disable_promo
+
+    with _app() as app:
+        position = disable_promo(app.store, code=given.code, at=app.clock(), by="operator")
+    made = {"code": given.code, "disabled": True}
+    _tell(given, made, f"{given.code} {'was disabled before' if position is None else 'is disabled'}.")
+
+
+# Documents and disputes
+
+
+def _document_render(given: argparse.Namespace) -> int:
+    from projections.documents import document, without_pdf
+    from workers.render_documents import render
+
+    with _app() as app:
+        with app.reading() as connection:
+            if given.number is None:
+                rows = without_pdf(connection, limit=DOCUMENTS_MAX)
+            elif (one := document(connection, given.number)) is None:
+                raise Failure(f"no document has the number {given.number}")
+            else:
+                rows = [one]
+        made = []
+        for row in rows:
+            new = row["sha256"] is None and render(app, row)
+            kept = app.documents.kept(row["number"])
+            found = {"sha256": kept.sha256, "size": len(kept.pdf)} if kept else {"sha256": None, "size": None}
+            made.append({"number": row["number"], "made": new, **found})
+    lines = [f"{each['number']}  {each['sha256'] or 'not made: another worker is at it'}" for each in made]
+    _tell(given, {"documents": made}, "\n".join(lines) if lines else "Every document has its PDF.")
+    return DONE if all(each["sha256"] for each in made) else FAILED
+
+
+def _dispute_list(given: argparse.Namespace) -> None:
+    from domain.kernel.clock import to_iso
+    from domain.kernel.money import format_inr, show_inr
+    from projections.disputes import disputes
+
+    with _app() as app:
+        with app.reading() as connection:
+            rows = disputes(connection, decided_too=given.all)
+        listed = [
+            {
+                "request": row["request"],
+                "org": row["org"],
+                "cost_inr": format_inr(row["cost"]),
+                "disputed_at": to_iso(row["disputed_at"]),
+                "reason": app.vault.open(row["org"], row["reason"]) or "",
+                "outcome": row["outcome"],
+                "why": row["why"],
+            }
+            for row in rows
+        ]
+        lines = [
+            f"{row['request']}  {row['org']}  {show_inr(row['cost'])}  {row['outcome'] or 'waits'}\n    {one['reason']}"
+            for row, one in zip(rows, listed, strict=True)
+        ]
+    _tell(given, {"disputes": listed}, "\n".join(lines) if lines else "No dispute waits for a decision.")
+
+
+def _dispute_decide(given: argparse.Namespace) -> None:
+    from domain.kernel.money import format_inr, show_inr
+    from domain.ledger.dispute import decide_dispute
+
+    with _app() as app:
+        dispute = decide_dispute(
+            app.store,
+            request=given.request,
+            give_back=given.outcome == "give-back",
+            why=given.why,
+            at=app.clock(),
+            by="operator",
+        )
+    decided = dispute.decided
+    assert decided is not None, "it was decided just now, or before"
+    made = {
+        "request": given.request,
+        "org": decided.org,
+        "outcome": decided.outcome,
+        "amount_inr": format_inr(decided.amount),
+        "why": decided.why,
+    }
+    _tell(given, made, f"{given.request}: {decided.outcome.replace('_', ' ')}, {show_inr(decided.amount)} given back")
 
 
 # Catalog, read models, log
@@ -462,6 +747,27 @@ def _verify(given: argparse.Namespace) -> int:
         + ("all as the log says." if report.ok else "NOT as the log says.")
     )
     return DONE if report.ok else FAILED
+
+
+def _books(given: argparse.Namespace) -> int:
+    from api.schemas.books import books_csv, books_json, books_table, is_balanced
+    from domain.ledger.statement import read_month
+    from projections.books import credit_by_origin, end_of_month, month_of_books, trial_balance
+
+    with _app() as app, app.reading() as connection:
+        if given.month is None:
+            at = given.as_of
+            balances = trial_balance(connection, at=at)
+        else:
+            month = read_month(given.month)
+            at = end_of_month(month)
+            balances = month_of_books(connection, month)
+        origins = credit_by_origin(connection, at=at)
+    if given.json:
+        print(_line(books_json(balances, origins)))
+    else:
+        print(books_csv(balances) if given.csv else books_table(balances, origins), end="" if given.csv else "\n")
+    return DONE if is_balanced(balances) else FAILED
 
 
 def _seal(given: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 EXPOSED = (
     "x-br-request-id, x-request-id, x-br-provider, x-br-model, x-br-latency-ms, x-br-cost-inr,"
     " x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, retry-after,"
-    " x-should-retry"
+    " retry-after-ms, x-should-retry"
 )
 
 CORS = [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", EXPOSED.encode())]

@@ -40,12 +40,24 @@ CODES: Mapping[str, tuple[type[Refusal] | None, str]] = {
     "no_session": (Unauthenticated, "a page or call under /me without a session or a full-scope key"),
     "insufficient_credits": (OutOfCredit, "the call's ceiling is more than what is available"),
     "max_cost_exceeded": (OutOfCredit, "the call's ceiling is more than max_cost_inr"),
+    "forbidden_role": (Forbidden, "the role in the org does not allow it"),
+    "csrf_failed": (Forbidden, "a change by a session without its x-br-csrf token, or from a page of another site"),
+    "sign_in_invalid": (Invalid, "the sign-in was begun in another browser, took too long, or is over"),
+    "sign_in_refused": (Forbidden, "the person said no, or what the identity provider said does not hold"),
+    "sign_in_unavailable": (Unavailable, "the identity provider cannot be reached, or does not answer as it should"),
+    "last_owner": (Conflict, "an org that has persons keeps an owner"),
+    "member_limit": (Conflict, "the org has as many members and invitations as it may have"),
+    "org_limit": (Invalid, "the person has founded as many teams as a person may"),
+    "personal_org": (Invalid, "a personal org has one person, and stays with them"),
     "forbidden_scope": (Forbidden, "the key's scope or its list of models does not allow it"),
     "invalid_request": (Invalid, "a field is missing or wrong; `param` names it"),
     "unsupported_parameter": (Invalid, "a field that cannot be served"),
     "no_route": (Invalid, "no route fits the model and the constraints"),
     "duplicate_key_name": (Invalid, "an active key of the org has this name"),
-    "key_limit": (Invalid, "the org has as many active keys as it may have"),
+    "key_limit": (Invalid, "the org has as many active keys as it may have, or the key as many ephemeral ones"),
+    "trial_ceiling": (Invalid, "more than what is open to trial keys; the message says what that is"),
+    "agent_limit": (Invalid, "the org has as many agents as it may have"),
+    "identity_taken": (Conflict, "an agent has this identity already, of this org or of another"),
     "duplicate_workspace_name": (Invalid, "a workspace of the org has this name"),
     "workspace_limit": (Invalid, "the org has as many workspaces as it may have"),
     "default_workspace": (Invalid, "the default workspace cannot be deleted"),
@@ -54,14 +66,29 @@ CODES: Mapping[str, tuple[type[Refusal] | None, str]] = {
     "not_found": (NotFound, "there is no such thing, or it is not yours"),
     "method_not_allowed": (None, "the path exists, but not with this method"),
     "idempotency_conflict": (Conflict, "the same Idempotency-Key was used before"),
+    "invalid_amount": (Invalid, "the amount is too small or too large"),
+    "invalid_gstin": (Invalid, "the GSTIN has a slip, or belongs to another State than the address"),
+    "refund_too_large": (Invalid, "less than that of the payment can be refunded"),
+    "nothing_to_refund": (Conflict, "all of the payment is spent, refunded, or claimed by the payer's bank"),
+    "refund_under_way": (Conflict, "another refund of the payment has not ended yet"),
     "payload_too_large": (TooLarge, "the body is over the limit"),
-    "rate_limit_exceeded": (TooMany, "too many requests in a minute"),
+    "rate_limit_exceeded": (TooMany, "too many requests of a key, or wrong keys from an address, within a minute"),
     "daily_limit_reached": (TooMany, "the key's daily limit is reached; free again at midnight, India time"),
     "budget_exceeded": (TooMany, "the monthly budget of the key or workspace would be exceeded"),
     "all_routes_failed": (UpstreamFailed, "every route that could be asked failed"),
     "overloaded": (Unavailable, "the gateway has as many calls in flight as it can carry"),
     "ledger_unavailable": (Unavailable, "the ledger cannot be used now: nothing was called, nothing is charged"),
+    "receipt_not_ready": (Unavailable, "the PDF is still to be made; the message says what it waits for"),
+    "request_open": (Conflict, "the request has not ended yet"),
     "internal_error": (None, "a fault of ours"),
+    "payment_refused": (Conflict, "the payment gateway refused; its reason is in the message"),
+    "pdf_unavailable": (Unavailable, "PDFs cannot be made on this server yet; the message has the line to type"),
+    "billing_address_required": (Invalid, "the org has no billing address with a State yet"),
+    "invalid_signature": (Invalid, "the signature does not fit what was signed"),
+    "promo_invalid": (Invalid, "the promo code is unknown, disabled, used up, or not valid now"),
+    "promo_redeemed": (Conflict, "the org has used this promo code before"),
+    "provider_not_configured": (Unavailable, "the operator has not set up what this needs"),
+    "payments_unavailable": (Unavailable, "the payment gateway cannot be reached, or does not answer"),
     "provider_broke": (UpstreamFailed, "the provider broke off in the middle of an answer; nothing was charged"),
     "expired": (None, "the gateway died in the middle of the call; its credit went back"),
 }
@@ -89,9 +116,10 @@ def envelope(type: str, code: str, message: str, param: str | None) -> bytes:
 
 
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The error replies of a route for the OpenAPI document: one per status, with an example for each code."""
+    """The error replies of a route for the OpenAPI document: one per status, with an example for each code. Where a key
+    may be wrong, wrong ones may be too many."""
     replies: dict[int | str, dict[str, Any]] = {}
-    for code in codes:
+    for code in dict.fromkeys((*codes, "rate_limit_exceeded") if "invalid_api_key" in codes else codes):
         status, type = status_and_type(code)
         reply = replies.setdefault(
             status,

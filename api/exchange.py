@@ -82,6 +82,12 @@ class Exchange:
                 self._complete(keep_alive=False)
 
     @property
+    def peer(self) -> str | None:
+        """The address at the other end of the connection."""
+        client = self._protocol.client
+        return None if client is None else client[0]
+
+    @property
     def in_flight(self) -> int:
         """How many requests this process is serving."""
         return len(self._protocol.tasks)

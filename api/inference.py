@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from api.caller import presented_key
 from api.exchange import Answer, Exchange
+from domain.inference.choose import choose
 from domain.inference.messages import Ask, Endpoint, parse
 from domain.inference.outlet import Services
 from domain.inference.quote import quote
-from domain.inference.rates import RateWindows, Window
+from domain.inference.rates import Limit, RateWindows, Window
 from domain.inference.serve import serve
 from domain.kernel.clock import DAY
 from domain.kernel.errors import Conflict, Forbidden, Invalid, Refusal, TooMany, Unavailable, Unprocessable
@@ -25,7 +25,6 @@ from domain.kernel.events import Event
 from domain.kernel.ids import make_id
 from domain.keys.directory import Caller
 from domain.ledger.events import CreditHeld, HoldExpired, HoldReleased, RequestRefused
-from domain.routing.plan import plan
 
 IDEMPOTENCY_WINDOW = DAY
 IDEMPOTENCY_TRIES = 20
@@ -33,16 +32,17 @@ IDEMPOTENCY_TRIES = 20
 
 @dataclass(frozen=True)
 class Inference:
-    """The inference routes of one process. `identify` gives the caller of a presented key or refuses it; `read_stream`
-    gives the events of a stream."""
+    """The inference routes of one process. `identify` gives the caller by headers and the peer's address, or refuses
+    them; `read_stream` gives the events of a stream."""
 
     services: Services
     rates: RateWindows
-    identify: Callable[[bytes | None], Awaitable[Caller]]
+    identify: Callable[[Sequence[tuple[bytes, bytes]], str | None], Awaitable[Caller]]
     read_stream: Callable[[str], Awaitable[Sequence[Event]]]
     gateway_rpm: int
     body_bytes_max: int
     in_flight_max: int
+    trial_models: frozenset[str] = frozenset()
 
     def answers(self) -> dict[bytes, Answer]:
         """Each hot path with what answers it."""
@@ -77,9 +77,10 @@ class Inference:
         try:
             self._check_load(exchange)
             ask = _parse_either(await exchange.read_body(self.body_bytes_max))
-            await self._admit(exchange, ask)
-            chosen = plan(ask.needs, self.services.catalog(), self.services.configured())
-            exchange.json(msgspec.json.encode(quote(ask, chosen, self.services.sizes)))
+            caller = await self._admit(exchange, ask)
+            ask, chosen = choose(ask, caller, self.services.catalog(), self.services)
+            quoted = quote(ask, chosen, self.services.sizes, free=caller.tier == "trial")
+            exchange.json(msgspec.json.encode(quoted))
         except Refusal as refusal:
             exchange.refuse(refusal)
 
@@ -92,17 +93,15 @@ class Inference:
 
     async def _admit(self, exchange: Exchange, ask: Ask) -> Caller:
         """Who calls, if they may call now. Raises Unauthenticated, Forbidden, TooMany, Unavailable."""
-        caller = await self.identify(presented_key(exchange.headers))
-        limits = [limit for limit in (caller.rpm_limit, self.gateway_rpm or None) if limit is not None]
+        caller = await self.identify(exchange.headers, exchange.peer)
+        limits = limits_of(caller, self.gateway_rpm)
         if limits:
-            window = await self.rates.take(f"key:{caller.key_id}", min(limits))
-            exchange.limits = _limit_headers(window)
+            window = await self.rates.take(*limits)
+            exchange.limits = limit_headers(window)
             if not window.allowed:
-                raise TooMany(
-                    "rate_limit_exceeded",
-                    f"This key may make {window.limit} requests a minute. Slow down, or raise its rpm_limit.",
-                    retry_after=max(1, math.ceil(window.retry_seconds)),
-                )
+                raise _too_many(window, own=window.limit in (caller.rpm_limit, caller.child_rpm_limit))
+        if caller.tier == "trial":
+            self._check_trial(ask)
         if caller.models is not None:
             for index, step in enumerate(ask.needs.steps):
                 if step.model not in caller.models:
@@ -112,6 +111,16 @@ class Inference:
                         param=f"fallbacks[{index - 1}].model" if index else "model",
                     )
         return caller
+
+    def _check_trial(self, ask: Ask) -> None:
+        for index, step in enumerate(ask.needs.steps):
+            if step.model not in self.trial_models:
+                offered = ", ".join(sorted(self.trial_models)) or "none at the moment"
+                raise Invalid(
+                    "trial_ceiling",
+                    f"A trial key may not use '{step.model}', but only these: {offered}. Add credit to use all models.",
+                    param=f"fallbacks[{index - 1}].model" if index else "model",
+                )
 
     async def _serve_once(self, exchange: Exchange, ask: Ask, caller: Caller, presented: bytes) -> None:
         """Serves under the id that belongs to the idempotency key."""
@@ -132,7 +141,7 @@ class Inference:
         """
         now = self.services.clock()
         for attempt in range(IDEMPOTENCY_TRIES):
-            seed = b"\0".join([caller.org.encode(), caller.key_id.encode(), presented, b"%d" % attempt])
+            seed = b"\0".join([caller.org.encode(), caller.by.encode(), presented, b"%d" % attempt])
             request = "req_" + hashlib.sha256(seed).hexdigest()[:28]
             events = await self.read_stream(f"request:{request}")
             if not events:
@@ -178,9 +187,50 @@ def _header(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> bytes | No
     return next((value for name, value in headers if name == wanted), None)
 
 
-def _limit_headers(window: Window) -> bytes:
-    """OpenAI's names; the reset is a duration in seconds."""
-    return (
-        b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %ds\r\n"
-        % (window.limit, window.remaining, math.ceil(window.reset_seconds))
+def limits_of(caller: Caller, gateway_rpm: int) -> list[Limit]:
+    """The rolling minutes that a request of the caller counts in: of its key, of all trial keys of its org together, of
+    an ephemeral key by itself."""
+    limits = [
+        (f"key:{caller.key_id}", tightest(caller.rpm_limit, gateway_rpm)),
+        (f"trial:{caller.org}", caller.trial_rpm_limit),
+        (f"key:{caller.child}", caller.child_rpm_limit),
+    ]
+    return [(scope, limit) for scope, limit in limits if limit is not None]
+
+
+def tightest(rpm_limit: int | None, gateway_rpm: int) -> int | None:
+    """How many requests a key may make within a minute, by its own limit and the gateway's (0 is none). Both are about
+    the same requests, so one window of the lower is exactly both."""
+    if rpm_limit is None:
+        return gateway_rpm or None
+    return min(rpm_limit, gateway_rpm) if gateway_rpm else rpm_limit
+
+
+def limit_headers(window: Window) -> bytes:
+    """The window in OpenAI's headers. A refused request is told in `retry-after-ms`, which the SDKs look at first, when
+    to the millisecond it may come back."""
+    lines = (
+        b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %b\r\n"
+        % (window.limit, window.remaining, _duration(window.reset_seconds))
+    )
+    return lines if window.allowed else lines + b"retry-after-ms: %d\r\n" % math.ceil(window.retry_seconds * 1000)
+
+
+def _duration(seconds: float) -> bytes:
+    """As OpenAI writes it, in the manner of Go's `time.Duration`: `20ms`, `59.94s`, `1m0s`. Rounded up."""
+    millis = math.ceil(seconds * 1000)
+    if millis < 1000:
+        return b"%dms" % millis if millis else b"0s"
+    minutes, rest = divmod(millis, 60_000)
+    whole, part = divmod(rest, 1000)
+    fraction = (b".%03d" % part).rstrip(b"0") if part else b""
+    return (b"%dm" % minutes if minutes else b"") + b"%d%bs" % (whole, fraction)
+
+
+def _too_many(window: Window, *, own: bool) -> TooMany:
+    advice = "Slow down, or raise its rpm_limit." if own else "Slow down: that is what any key may make here."
+    return TooMany(
+        "rate_limit_exceeded",
+        f"This key may make {window.limit} requests a minute. {advice}",
+        retry_after=max(1, math.ceil(window.retry_seconds)),
     )

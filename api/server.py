@@ -16,6 +16,7 @@ from adapters.gateway import Gateway, open_gateway
 from adapters.settings import Settings
 from adapters.wiring import build, catalog_problems
 from api import app as web
+from api.attempts import Attempts
 from api.caller import caller_of
 from api.fast_http import beat_for_ever, protocol_for
 from api.inference import Inference
@@ -42,10 +43,11 @@ async def _serve(settings: Settings, fd: int | None) -> None:
     app.directory.start()
     try:
         async with open_gateway(app) as gateway:
-            inference = inference_of(gateway)
+            application = web.build(app, gateway=gateway)
+            inference = inference_of(gateway, application.state.wrong_keys)
             protocol = protocol_for(inference.answers())
             config = uvicorn.Config(
-                web.build(app, gateway=gateway),
+                application,
                 host=settings.host,
                 port=settings.port,
                 http=protocol,
@@ -87,14 +89,15 @@ async def _end_of(calls: Collection[asyncio.Task[None]]) -> None:
         await asyncio.wait(calls, timeout=PARTING_SECONDS)
 
 
-def inference_of(gateway: Gateway) -> Inference:
+def inference_of(gateway: Gateway, wrong_keys: Attempts) -> Inference:
     settings = gateway.app.settings
     return Inference(
         services=gateway.services,
         rates=gateway.rates,
-        identify=partial(caller_of, gateway.app),
+        identify=partial(caller_of, gateway.app, wrong_keys),
         read_stream=gateway.read_stream,
         gateway_rpm=settings.gateway_rpm,
         body_bytes_max=settings.body_bytes_max,
         in_flight_max=settings.in_flight_max,
+        trial_models=frozenset(settings.trial_models),
     )

@@ -21,7 +21,10 @@ create unique index events_notification_id_idx on events (notification_id);
 
 -- What gateways must know at once (keys, orgs, workspaces, catalog) is tailed apart from the flood of requests and money.
 create index events_configuration_idx on events (notification_id)
-    where originator_id not like 'request:%' and originator_id not like 'account:%';
+    where originator_id not like 'request:%' and originator_id not like 'account:%'
+    and originator_id not like 'payment:%' and originator_id not like 'document:%'
+    and originator_id not like 'redemption:%' and originator_id not like 'billing:%'
+    and originator_id not like 'dispute:%';
 
 create type stored_event_text as (originator_id text, originator_version bigint, topic text, state bytea);
 

@@ -10,6 +10,7 @@ create table balance (
 
 -- One row per key and per workspace: what it has used in the month and day (India time) that it last saw.
 -- `used`, `held` belong to `month`; `calls` to `day`. A hold that was made in an earlier month no longer counts here.
+-- The rows of ephemeral keys with a budget and of trials are for good: their month is always 0.
 create table allowance (
     scope text collate "C" primary key,
     budget bigint check (budget >= 0),
@@ -29,7 +30,8 @@ create table hold (
     month int not null,
     amount bigint not null check (amount >= 0),
     expires bigint not null,
-    version bigint not null
+    version bigint not null,
+    allowance text collate "C"
 ) with (
     fillfactor = 70,
     autovacuum_vacuum_scale_factor = 0,

@@ -6,6 +6,9 @@
 -- A repeat of the ending that is recorded already, byte for byte, is a success. With `end_before` only holds whose
 -- deadline is earlier are ended.
 --
+-- Every hold counts against its key and its workspace, in its month. Few count against a further allowance too, which
+-- knows no months, so its month is 0: `hold_allowance` says which, '' being none, and may be empty if none of them does.
+--
 -- Plans are made once and kept, perhaps on tables that are still empty. No table may ever be read as a whole: only bitmap
 -- scans are on, which need a key to look up, and what is looked up for each row is a scalar sub-select, which cannot be
 -- turned into a join or hashed.
@@ -13,7 +16,7 @@
 create function ledger_commit(
     in_month int, in_day int,
     hold_request text[], hold_org text[], hold_key text[], hold_workspace text[], hold_amount bigint[],
-    hold_expires bigint[], hold_state bytea[], hold_topic text,
+    hold_expires bigint[], hold_state bytea[], hold_topic text, hold_allowance text[],
     end_request text[], end_held bigint[], end_cost bigint[], end_topic text[], end_state bytea[],
     more_request text[], more_amount bigint[], more_expires bigint[], more_state bytea[], more_topic text,
     note_request text[], note_topic text[], note_state bytea[],
@@ -41,7 +44,8 @@ begin
             delete from hold h using e
             where h.request = e.request and h.amount = e.held and e.cost between 0 and e.held
                 and (end_before is null or h.expires < end_before)
-            returning e.i, e.cost, e.topic, e.state, h.request, h.org, h.key, h.workspace, h.month, h.amount, h.version
+            returning e.i, e.cost, e.topic, e.state,
+                h.request, h.org, h.key, h.workspace, h.allowance, h.month, h.amount, h.version
         ), recorded as (
             insert into events (originator_id, originator_version, topic, state)
             select 'request:' || request, version + 1, topic, state from gone order by i
@@ -53,8 +57,9 @@ begin
         ), allowed as (
             update allowance t set used = t.used + d.cost, held = t.held - d.amount
             from (
-                select scope, month, sum(cost)::bigint cost, sum(amount)::bigint amount
-                from gone, unnest(array[key, workspace]) scope group by scope, month
+                select s.scope, s.month, sum(cost)::bigint cost, sum(amount)::bigint amount
+                from gone, unnest(array[key, workspace, allowance], array[month, month, 0]) s (scope, month)
+                where s.scope <> '' group by s.scope, s.month
             ) d
             where t.scope = d.scope and t.month = d.month
         )
@@ -90,10 +95,13 @@ begin
         select * into h from hold t where t.request = r.request;
         if not found then code := 'ended'; return next; continue; end if;
         for g in
-            select * from allowance t where t.scope in (h.key, h.workspace) and t.month = h.month order by t.scope <> h.key
+            select t.* from unnest(array[h.allowance, h.key, h.workspace], array[0, h.month, h.month])
+                with ordinality u (scope, month, n), allowance t
+            where t.scope = u.scope and t.month = u.month order by u.n
         loop
             if r.amount > 0 and g.used + g.held + r.amount > g.budget then
-                code := case when g.scope = h.key then 'key_budget' else 'workspace_budget' end;
+                code := case g.scope when h.allowance then 'ephemeral_budget' when h.key then 'key_budget'
+                    else 'workspace_budget' end;
                 a := g.budget; b := g.used + g.held;
                 exit;
             end if;
@@ -107,7 +115,8 @@ begin
             end if;
         end if;
         if code is not null then return next; continue; end if;
-        update allowance t set held = t.held + r.amount where t.scope in (h.key, h.workspace) and t.month = h.month;
+        update allowance t set held = t.held + r.amount
+            where (t.scope in (h.key, h.workspace) and t.month = h.month) or t.scope = h.allowance;
         update hold t set amount = t.amount + r.amount, expires = r.expires, version = t.version + 1
             where t.request = r.request;
         insert into events (originator_id, originator_version, topic, state)
@@ -116,19 +125,21 @@ begin
 
     if cardinality(hold_request) > 0 then
         with c as materialized (
-            select * from unnest(hold_request, hold_org, hold_key, hold_workspace, hold_amount, hold_expires, hold_state)
-                with ordinality u (request, org, key, workspace, amount, expires, state, i)
+            select * from unnest(
+                hold_request, hold_org, hold_key, hold_workspace, hold_amount, hold_expires, hold_state, hold_allowance
+            ) with ordinality u (request, org, key, workspace, amount, expires, state, allowance, i)
         ), late as materialized (   -- an org in which anything at all might not fit goes the exact way
             select org from (select org, sum(amount)::bigint amount from c group by org) z
                 where coalesce((select t.available < z.amount from balance t where t.org = z.org), true)
             union all
             select org from (
-                select org, scope, sum(amount)::bigint amount, count(*) calls
-                from c, unnest(array[key, workspace]) scope group by org, scope
+                select org, s.scope, s.month, sum(amount)::bigint amount, count(*) calls
+                from c, unnest(array[key, workspace, allowance], array[in_month, in_month, 0]) s (scope, month)
+                where s.scope <> '' group by org, s.scope, s.month
             ) z
             where coalesce((
-                select t.month > in_month or t.day > in_day
-                    or coalesce(case when t.month = in_month then t.used + t.held else 0 end + z.amount > t.budget, false)
+                select t.month > z.month or t.day > in_day
+                    or coalesce(case when t.month = z.month then t.used + t.held else 0 end + z.amount > t.budget, false)
                     or coalesce(case when t.day = in_day then t.calls else 0 end + z.calls > t.daily, false)
                 from allowance t where t.scope = z.scope), true)
             union all
@@ -139,7 +150,8 @@ begin
         ), fit as materialized (
             select * from c where org <> all(array(select org from late))
         ), kept as (
-            insert into hold select request, org, key, workspace, in_month, amount, expires, 1 from fit
+            insert into hold
+            select request, org, key, workspace, in_month, amount, expires, 1, nullif(allowance, '') from fit
         ), recorded as (
             insert into events (originator_id, originator_version, topic, state)
             select 'request:' || request, 1, hold_topic, state from fit order by i
@@ -148,13 +160,14 @@ begin
             from (select org, sum(amount)::bigint amount from fit group by org) d where t.org = d.org
         ), allowed as (
             update allowance t set
-                used = case when t.month = in_month then t.used else 0 end,
-                held = case when t.month = in_month then t.held else 0 end + d.amount,
+                used = case when t.month = d.month then t.used else 0 end,
+                held = case when t.month = d.month then t.held else 0 end + d.amount,
                 calls = case when t.day = in_day then t.calls else 0 end + d.calls,
-                month = in_month, day = in_day
+                month = d.month, day = in_day
             from (
-                select scope, sum(amount)::bigint amount, count(*) calls
-                from fit, unnest(array[key, workspace]) scope group by scope
+                select s.scope, s.month, sum(amount)::bigint amount, count(*) calls
+                from fit, unnest(array[key, workspace, allowance], array[in_month, in_month, 0]) s (scope, month)
+                where s.scope <> '' group by s.scope, s.month
             ) d
             where t.scope = d.scope
         )
@@ -162,8 +175,9 @@ begin
 
         if cardinality(crowded) > 0 then
             for r in
-                select * from unnest(hold_request, hold_org, hold_key, hold_workspace, hold_amount, hold_expires, hold_state)
-                    with ordinality u (request, org, key, workspace, amount, expires, state, i)
+                select * from unnest(
+                    hold_request, hold_org, hold_key, hold_workspace, hold_amount, hold_expires, hold_state, hold_allowance
+                ) with ordinality u (request, org, key, workspace, amount, expires, state, allowance, i)
                 where org = any(crowded) order by i
             loop
                 list := 'hold'; i := r.i; code := null; a := null; b := null;
@@ -174,14 +188,19 @@ begin
                 end if;
                 for g in
                     select t.*, u.of,
-                        case when t.month = in_month then t.used + t.held else 0 end as spent,
-                        case when t.day = in_day then t.calls else 0 end as today
-                    from unnest(array[r.key, r.workspace], array['key', 'workspace']) u (scope, of)
-                    left join allowance t on t.scope = u.scope order by u.of
+                        case when t.month = u.month then t.used + t.held else 0 end as spent,
+                        case when t.day = in_day then t.calls else 0 end as today,
+                        t.month > u.month or t.day > in_day as early
+                    from unnest(
+                        array[r.allowance, r.key, r.workspace], array['ephemeral', 'key', 'workspace'],
+                        array[0, in_month, in_month]
+                    ) u (scope, of, month)
+                    left join allowance t on t.scope = u.scope where u.scope <> '' order by u.of
                 loop
                     if g.scope is null then code := 'unknown';
-                    elsif g.month > in_month or g.day > in_day then code := 'period';
-                    elsif g.today + 1 > g.daily then code := 'daily'; a := g.daily; b := g.today;
+                    elsif g.early then code := 'period';
+                    elsif g.today + 1 > g.daily then
+                        code := case g.of when 'ephemeral' then 'trial_daily' else 'daily' end; a := g.daily; b := g.today;
                     elsif g.spent + r.amount > g.budget then code := g.of || '_budget'; a := g.budget; b := g.spent;
                     end if;
                     exit when code is not null;
@@ -196,12 +215,14 @@ begin
                 end if;
                 if code is not null then return next; continue; end if;
                 update allowance t set
-                    used = case when t.month = in_month then t.used else 0 end,
-                    held = case when t.month = in_month then t.held else 0 end + r.amount,
+                    used = case when t.month = u.month then t.used else 0 end,
+                    held = case when t.month = u.month then t.held else 0 end + r.amount,
                     calls = case when t.day = in_day then t.calls else 0 end + 1,
-                    month = in_month, day = in_day
-                    where t.scope in (r.key, r.workspace);
-                insert into hold values (r.request, r.org, r.key, r.workspace, in_month, r.amount, r.expires, 1);
+                    month = u.month, day = in_day
+                    from unnest(array[r.key, r.workspace, r.allowance], array[in_month, in_month, 0]) u (scope, month)
+                    where t.scope = u.scope;
+                insert into hold
+                    values (r.request, r.org, r.key, r.workspace, in_month, r.amount, r.expires, 1, nullif(r.allowance, ''));
                 insert into events (originator_id, originator_version, topic, state)
                     values ('request:' || r.request, 1, hold_topic, r.state);
             end loop;

@@ -6,7 +6,10 @@ create function org_of(stream text, state bytea) returns text language sql immut
 $$;
 
 create index events_org_idx on events (org_of(originator_id, state), notification_id)
-    where originator_id not like 'request:%' and originator_id not like 'account:%';
+    where originator_id not like 'request:%' and originator_id not like 'account:%'
+    and originator_id not like 'payment:%' and originator_id not like 'document:%'
+    and originator_id not like 'redemption:%' and originator_id not like 'billing:%'
+    and originator_id not like 'dispute:%';
 
 -- To be called under the lock of the log. The error is that of a version conflict, which is what it means.
 create function refuse_stale(org text, seen bigint) returns void language plpgsql as $$
@@ -15,6 +18,9 @@ begin
         select from events
         where org_of(originator_id, state) = org and notification_id > seen
             and originator_id not like 'request:%' and originator_id not like 'account:%'
+            and originator_id not like 'payment:%' and originator_id not like 'document:%'
+            and originator_id not like 'redemption:%' and originator_id not like 'billing:%'
+            and originator_id not like 'dispute:%'
     ) then
         raise exception 'org % has changed since position %', org, seen using errcode = 'unique_violation';
     end if;

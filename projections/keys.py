@@ -14,6 +14,7 @@ from domain.keys.events import (
     KeyMoved,
     KeyRenamed,
     KeyRevoked,
+    KeyRotated,
 )
 from domain.ledger.events import CreditHeld, RequestRefused
 from projections.base import Connection, Cursor, Fold, Projection, clean, number_array, on, text_array
@@ -102,6 +103,10 @@ class Keys(Fold):
     @on(KeyMoved)
     def moved(self, event: KeyMoved, stream: str, position: int) -> None:
         self._set("update keys set workspace = %s where key = %s", stream, event.workspace)
+
+    @on(KeyRotated)
+    def rotated(self, event: KeyRotated, stream: str, position: int) -> None:
+        self._set("update keys set prefix = %s where key = %s", stream, event.prefix)
 
     @on(KeyRevoked)
     def revoked(self, event: KeyRevoked, stream: str, position: int) -> None:

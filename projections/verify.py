@@ -6,7 +6,7 @@ One snapshot of the database is looked at, so that the product may run meanwhile
 import importlib
 import importlib.util
 import pkgutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
@@ -18,18 +18,26 @@ from psycopg import sql
 import domain
 from domain.catalog import price
 from domain.kernel.events import REGISTER, Event
+from domain.kernel.money import Balance
+from domain.keys.trial import trial_stream
 from domain.ledger.account import Account
+from domain.ledger.chart import CHART, entry_of
 from domain.ledger.events import HoldExpired, HoldReleased, RequestSettled
 from domain.ledger.guards import Guards, evolve
+from domain.payments.events import DocumentRendered
 from domain.sealing.block import GENESIS, canonical, is_sound, leaf_of, root_of, unpack_leaves
 from domain.sealing.events import LogSealed
 from projections.base import Cursor, Projection, find_all
 from projections.runner import READ_MAX, Copy, Progress, head_of
+from projections.verify_memberships import Memberships
+from projections.verify_payments import MoneyIn
 
 FINDINGS_MAX = 1_000
 ROWS_NAMED = 5
 
-Check = Literal["seal", "stream", "event", "cost", "guard", "sum", "projection"]
+Check = Literal[
+    "seal", "stream", "event", "cost", "guard", "sum", "books", "payment", "document", "access", "projection"
+]
 _Row = tuple[int, str, int, str, bytes]
 
 
@@ -53,6 +61,7 @@ class Report(msgspec.Struct):
     unsealed: int = 0
     requests_settled: int = 0
     guard_rows: int = 0
+    documents: int = 0
     projections: dict[str, int] = {}
     findings: list[Finding] = []
     more: int = 0
@@ -98,6 +107,7 @@ def verify(
             seals.finish(published)
             _check_streams(cursor, report)
             books.close(cursor)
+            _check_documents(cursor, report, books.rendered)
             _check_projections(cursor, report, projections or [*find_all().values()], lambda at: passed(head + at))
         connection.rollback()
     return report
@@ -223,11 +233,15 @@ class _Books:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._guards = Guards()
+        self._money_in = MoneyIn()
+        self._memberships = Memberships()
         self._accounts: defaultdict[str, Account] = defaultdict(Account)
+        self._entered: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.rendered: dict[str, DocumentRendered] = {}
         self._decoders = {name: msgspec.json.Decoder(event) for name, event in _all_events().items()}
 
     def enter(self, row: _Row) -> None:
-        position, stream, _, name, state = row
+        position, stream, version, name, state = row
         self._report.events += 1
         if name not in self._decoders:
             self._report.add("event", f"there is no event called {name}", position=position, stream=stream)
@@ -237,12 +251,22 @@ class _Books:
         except msgspec.DecodeError as error:
             self._report.add("event", f"{name} cannot be read: {error}", position=position, stream=stream)
             return
+        if isinstance(event, DocumentRendered):
+            self.rendered[event.number] = event
         for check, problem in self._problems_of(stream, event):
             self._report.add(check, problem, position=position, stream=stream)
+        for check, problem in self._money_in.enter(position, stream, version, event):
+            self._report.add(check, problem, position=position, stream=stream)
+        for problem in self._memberships.enter(stream, event):
+            self._report.add("access", problem, position=position, stream=stream)
         try:
             evolve(self._guards, stream, event)
             if stream.startswith("account:"):
                 self._account(stream, event)
+            for debit, credit, amount in entry_of(event):
+                entered = self._entered[getattr(event, "org", "")]
+                entered[debit] += amount
+                entered[credit] -= amount
         except (AssertionError, KeyError) as error:
             message = f"{name} breaks a promise of the ledger: {type(error).__name__} {error}"
             self._report.add("guard", message, position=position, stream=stream)
@@ -262,18 +286,22 @@ class _Books:
                     yield "event", "an ending that does not fit its hold"
                 if isinstance(event, RequestSettled):
                     self._report.requests_settled += 1
+                    if event.waived and hold is not None and hold.allowance != trial_stream(event.org):
+                        yield "cost", "a call was free that was not on a trial"
                     worth = price.cost(event.rates, event.usage)
-                    if worth != event.cost + event.shortfall:
+                    if worth != event.cost + event.shortfall + event.waived:
                         yield (
                             "cost",
-                            f"cost {event.cost} and shortfall {event.shortfall} do not make {worth}, which the usage"
-                            f" is worth at {event.rates.id}",
+                            f"cost {event.cost}, shortfall {event.shortfall} and waived {event.waived} do not make"
+                            f" {worth}, which the usage is worth at {event.rates.id}",
                         )
             case _:
                 pass
 
     def close(self, cursor: Cursor) -> None:
         """Compares the guard tables row by row, and what each org's lots have left with what it can spend or holds."""
+        for position, stream, (check, problem) in self._money_in.finish():
+            self._report.add(check, problem, position=position, stream=stream)
         balances = self._compare(cursor, "balance", "org", self._guards.balances)
         self._compare(cursor, "allowance", "scope", self._guards.allowances)
         self._compare(cursor, "hold", "request", self._guards.holds)
@@ -289,6 +317,25 @@ class _Books:
                     f"the lots have {left} left, but available and held make {row['available'] + row['held']}",
                     stream=f"account:{org}",
                 )
+
+        self._check_entries()
+
+    def _check_entries(self) -> None:
+        """The double-entry books against the guards: what each org is owed, and that all its money was divided."""
+        for org, entered in self._entered.items():
+            balance = self._guards.balances.get(org, Balance())
+            withheld = self._accounts[org].withheld_amount
+            expected: dict[tuple[str, ...], int] = {
+                ("customer_credit",): -(balance.available + balance.held),
+                ("refunds_withheld", "chargebacks_withheld"): -withheld,
+                **{(account,): 0 for account in CHART if CHART[account].kind == "control"},
+            }
+            for accounts, amount in expected.items():
+                stands = sum(entered[account] for account in accounts)
+                if stands != amount:
+                    message = f"{' and '.join(accounts)} of {org or 'nobody'}: the entries make {stands}, not {amount}"
+                    self._report.add("books", message, stream=f"account:{org}")
+            assert sum(entered.values()) == 0, f"the entries of {org} do not balance"
 
     def _account(self, stream: str, event: Event) -> None:
         org = stream.removeprefix("account:")
@@ -339,6 +386,17 @@ def _check_streams(cursor: Cursor, report: Report) -> None:
         in_place = version == expected
         message = f"version {version} stands before an earlier one" if in_place else f"version {expected} is missing"
         report.add("stream", message, position=position, stream=stream)
+
+
+def _check_documents(cursor: Cursor, report: Report, rendered: Mapping[str, DocumentRendered]) -> None:
+    """Every PDF on record is there, and is the one on record. One that is not on record yet was made a moment ago."""
+    cursor.execute("select number, encode(sha256(pdf), 'hex') from document_pdf")
+    kept: dict[str, str] = dict(cursor.fetchall())
+    report.documents = len(rendered)
+    for number, event in rendered.items():
+        if kept.get(number) != event.sha256:
+            what = "was altered" if number in kept else "is missing"
+            report.add("document", f"the PDF of {number} {what}; its SHA-256 on record is {event.sha256}")
 
 
 def _check_projections(

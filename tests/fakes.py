@@ -232,7 +232,9 @@ class FakeUpstream:
         self.on_call: Callable[[Route], None] = lambda route: None
         self.trouble = trouble or Trouble()
 
-    async def call(self, route: Route, endpoint: Endpoint, body: bytes, *, first_byte_seconds: float) -> FakeReply:
+    async def call(
+        self, route: Route, endpoint: Endpoint, body: bytes, *, streamed: bool, first_byte_seconds: float
+    ) -> FakeReply:
         self.on_call(route)
         self.calls.append(Called(route, endpoint, body, first_byte_seconds))
         strike = self.trouble.strikes("upstream.call")

@@ -5,7 +5,11 @@ import os
 from dataclasses import dataclass
 
 from adapters.ledger import LedgerWriter
+from domain.accounts.members import accept_invitation, invite_member
+from domain.accounts.person import email_digest, subject_digest
 from domain.accounts.service import create_org, create_workspace
+from domain.accounts.sign_in import Proof, Seal, SignedIn, session_expiry, sign_in, start_session
+from domain.accounts.teams import found_team
 from domain.kernel.clock import DAY
 from domain.kernel.money import rupees
 from domain.kernel.store import Store
@@ -35,7 +39,9 @@ def given_org(store: Store, org: str = "org_a", *, inr: int = 100, at: int = NOO
     return org
 
 
-def given_key(store: Store, org: str, *, key: str = "", terms: KeyTerms | None = None, at: int = NOON) -> Minted:
+def given_key(
+    store: Store, org: str, *, key: str = "", terms: KeyTerms | None = None, at: int = NOON, by: str = "test"
+) -> Minted:
     """A key of the org, by default of full scope without limits."""
     secret = make_secret(os.urandom(24))
     key = key or f"key_{secret[3:11]}"
@@ -48,7 +54,7 @@ def given_key(store: Store, org: str, *, key: str = "", terms: KeyTerms | None =
         terms=terms or KeyTerms(name=key),
         active_max=5,
         at=at,
-        by="test",
+        by=by,
     )
     return Minted(org, (terms and terms.workspace) or f"ws_{org}", key, secret)
 
@@ -89,3 +95,93 @@ def given_hold(url: str, request: str, key: Minted, *, amount: int, at: int, exp
         await writer.close()
 
     asyncio.run(record())
+
+
+def seal_openly(subject: str, text: str) -> str:
+    """A seal that anybody can read, for tests without a vault."""
+    return f"sealed for {subject}: {text}"
+
+
+def proof(name: str, *, provider: str = "github", email: str | None = None, verified: bool = True) -> Proof:
+    """That somebody of this name has signed in, by default with a verified address of their own."""
+    address = f"{name}@example.com" if email is None else email
+    return Proof(
+        provider=provider,
+        subject_digest=subject_digest(PEPPER, provider=provider, subject=name),
+        name=name.title(),
+        login=name,
+        email=address,
+        email_digest=email_digest(PEPPER, address) if verified else None,
+    )
+
+
+def given_person(store: Store, name: str = "asha", *, seal: Seal = seal_openly, at: int = NOON) -> SignedIn:
+    """Somebody who has signed in, by default for the first time: `usr_asha`, whose personal org is `org_home_asha`."""
+    return sign_in(
+        store,
+        seal,
+        proof(name),
+        person=f"usr_{name}",
+        org=f"org_home_{name}",
+        workspace=f"ws_home_{name}",
+        credit=rupees(100),
+        at=at,
+    )
+
+
+def given_session(store: Store, person: str, *, active: str, session: str = "", at: int = NOON) -> str:
+    session = session or f"ses_{os.urandom(4).hex()}"
+    start_session(
+        store,
+        person=person,
+        session=session,
+        active=active,
+        agent="",
+        address="",
+        expires=session_expiry(at),
+        at=at,
+    )
+    return session
+
+
+def given_team(store: Store, founder: str, org: str = "org_team", *, at: int = NOON) -> str:
+    found_team(store, person=founder, org=org, workspace=f"ws_{org}", name=org.title(), teams_max=10, at=at)
+    return org
+
+
+def given_invitation(
+    store: Store,
+    org: str,
+    email: str,
+    *,
+    role: str = "member",
+    by: str,
+    people_max: int = 50,
+    seal: Seal = seal_openly,
+    at: int = NOON,
+) -> str:
+    invitation = f"inv_{os.urandom(4).hex()}"
+    invite_member(
+        store,
+        org=org,
+        invitation=invitation,
+        sealed_email=seal(org, email),
+        email_digest=email_digest(PEPPER, email),
+        role=role,
+        people_max=people_max,
+        at=at,
+        by=by,
+    )
+    return invitation
+
+
+def given_member(
+    store: Store, org: str, name: str, *, role: str = "member", by: str, seal: Seal = seal_openly, at: int = NOON
+) -> str:
+    """Somebody who has signed in and accepted an invitation of `by`."""
+    person = given_person(store, name, seal=seal, at=at).person
+    email = f"{name}@example.com"
+    invitation = given_invitation(store, org, email, role=role, by=by, seal=seal, at=at)
+    digests = {email_digest(PEPPER, email)}
+    accept_invitation(store, org=org, invitation=invitation, person=person, email_digests=digests, at=at)
+    return person

@@ -59,4 +59,5 @@ class MemoryStore:
 
 
 def _is_of(org: str, stream: str, event: Event) -> bool:
-    return not stream.startswith(("request:", "account:")) and getattr(event, "org", None) == org
+    money = ("request:", "account:", "payment:", "document:", "redemption:", "billing:", "dispute:")
+    return not stream.startswith(money) and getattr(event, "org", None) == org

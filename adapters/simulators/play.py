@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
 
 from adapters.simulators import answers, embeddings, wire
 from adapters.simulators.answers import Answer, BadRequest, Json
+from adapters.simulators.native import Dialect, Event, event_message
 from adapters.simulators.script import Script
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -58,9 +60,12 @@ class Counts:
 class Call:
     """One call being answered as its script says."""
 
-    def __init__(self, *, number: int, reply: wire.Reply, counts: list[Counts], body: Json) -> None:
+    def __init__(
+        self, *, number: int, reply: wire.Reply, counts: list[Counts], body: Json, dialect: Dialect | None = None
+    ) -> None:
         self.number = number
         self.reply = reply
+        self.dialect = dialect
         self.counts = counts
         self.body = body
         self.script = Script()
@@ -89,7 +94,7 @@ class Call:
             return
         elif script.error_status is not None:
             await self._send_error(script.error_status)
-        elif kind == "chat/completions":
+        elif kind == "chat":
             await self._chat()
         else:
             await asyncio.sleep(script.delay_ms / 1000)
@@ -128,7 +133,8 @@ class Call:
         if self.script.error_frame_after is not None:
             await self._send_error(200)
             return
-        await self._send_whole(msgspec.json.encode(answers.whole(answer, self.script)), pieces=answer.pieces)
+        whole = self.dialect.whole if self.dialect else answers.whole
+        await self._send_whole(msgspec.json.encode(whole(answer, self.script)), pieces=answer.pieces)
 
     async def _send_whole(self, data: bytes, *, pieces: int = 0) -> None:
         script, reply = self.script, self.reply
@@ -163,7 +169,23 @@ class Call:
 
     async def _send_error(self, status: int) -> None:
         retry_after = self.script.retry_after_seconds if status in (429, 503) else None
-        data = error_body(status, f"Simulated {status}", script=self.script)
+        await self.refuse(status, f"Simulated {status}", retry_after=retry_after)
+
+    async def refuse(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        """Send an error in the words of the wire."""
+        if self.dialect is None:
+            data = error_body(status, message, code=code, param=param, script=self.script)
+        else:
+            data = msgspec.json.encode(self.dialect.error(status, message))
+            status = self.dialect.wrong_key if status == 401 else status
         await self.send(status, data, retry_after=retry_after)
 
     def _models(self) -> Json:
@@ -182,7 +204,7 @@ class Call:
         loop = asyncio.get_running_loop()
         due = loop.time()
         sent = 0
-        for frame in answers.frames(answer, script):
+        for frame in self._events(answer):
             if frame.kind != "opening" and await self._break_off(answer, sent):
                 return
             if frame.kind == "piece":
@@ -191,10 +213,17 @@ class Call:
                     await asyncio.sleep(due - loop.time())
                 sent += 1
                 self._count_pieces(1)
-            await self._send_frame(msgspec.json.encode(frame.body))
+            await self._send_frame(msgspec.json.encode(frame.body), name=frame.name)
         if await self._break_off(answer, sent):
             return
         await self._end_stream(done=script.done)
+
+    def _events(self, answer: Answer) -> Iterator[Event]:
+        if self.dialect:
+            yield from self.dialect.events(answer, self.script)
+            return
+        for frame in answers.frames(answer, self.script):
+            yield Event(frame.kind, "", frame.body)
 
     async def _break_off(self, answer: Answer, sent: int) -> bool:
         """Do what the script has after `sent` pieces; whether that ends the stream."""
@@ -220,6 +249,11 @@ class Call:
         return False
 
     async def _break_with_error(self, answer: Answer) -> None:
+        if self.dialect:
+            told = self.dialect.stream_error
+            await self._send_frame(msgspec.json.encode(told.body), name=told.name)
+            await self._end_stream()
+            return
         error = msgspec.json.decode(error_body(502, "Simulated error in the stream", script=self.script))
         if self.script.error_finish:
             choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "error"}
@@ -228,20 +262,27 @@ class Call:
         await self._end_stream(done=self.script.done)
 
     async def _begin_stream(self) -> None:
-        content_type = "text/event-stream; charset=utf-8"
+        binary = self.dialect is not None and self.dialect.binary
+        content_type = "application/vnd.amazon.eventstream" if binary else "text/event-stream; charset=utf-8"
         headers = self._headers() | {"cache-control": "no-cache"}
         await self.reply.begin(200, content_type=content_type, headers=headers)
         for counts in self.counts:
             counts.streams_started += 1
-        if self.script.bom:
+        if self.script.bom and not binary:
             await self._put(_BYTE_ORDER_MARK)
-        if self.script.comments:
+        if self.script.comments and not binary:
             await self._put(self._comment())
 
-    async def _send_frame(self, data: bytes) -> None:
+    async def _send_frame(self, data: bytes, *, name: str = "") -> None:
+        if self.dialect and self.dialect.binary:
+            await self._put(event_message(name or "contentBlockDelta", data))
+            await self.reply.go_ahead()
+            return
         line_end = self._line_end()
         text = (b"data:" if self.script.nospace else b"data: ") + data + line_end * 2
-        if self.script.event_fields:
+        if name:
+            text = b"event: " + name.encode() + line_end + text
+        elif self.script.event_fields:
             text = b"event: message" + line_end + b"id: 1" + line_end + text
         if self.script.comments:
             text += self._comment()
@@ -249,7 +290,7 @@ class Call:
         await self.reply.go_ahead()
 
     async def _end_stream(self, *, done: bool = False) -> None:
-        if done:
+        if done and self.dialect is None:
             await self._send_frame(b"[DONE]")
         await self._flush()
         self._count_end()

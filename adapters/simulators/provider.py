@@ -1,8 +1,11 @@
-"""The provider simulator: a local stand-in for every provider that speaks OpenAI's wire, faults included.
+"""The provider simulator: a local stand-in for every provider, whatever wire it speaks, faults included.
 
-Calls: `/<provider>/v1/chat/completions`, `/embeddings`, `/models`, or without a provider. Control: `GET /`
+Calls: `/<provider>/v1/chat/completions`, `/embeddings`, `/models`, or without a provider; the same below
+`deployments/<model>` (Azure) or `<model>/v1` (E2E), where the path names the model; `messages` (Anthropic),
+`models/<model>:generateContent` (Google), `chat` (Cohere), `model/<model>/converse` (Bedrock). Control: `GET /`
 (the script language), `/health`, `/stats`, `/requests?limit=`; `POST /reset`, `/script`. `answers.py` has
-what it says and how it counts tokens, `script.py` the fault language, `play.py` its playing, `wire.py` HTTP.
+what it says and how it counts tokens, `native.py` the wires beside OpenAI's, `script.py` the fault language,
+`play.py` its playing, `wire.py` HTTP.
 """
 
 import asyncio
@@ -20,6 +23,7 @@ import msgspec
 
 from adapters.simulators import wire
 from adapters.simulators.answers import BadRequest, Json
+from adapters.simulators.native import DIALECTS, Dialect
 from adapters.simulators.play import Call, Counts, error_body
 from adapters.simulators.script import Script, in_model_name, language, parse
 
@@ -27,8 +31,21 @@ REQUESTS_KEPT = 1000
 """How many of the latest requests `GET /requests` can show."""
 
 _BODY_BYTES_KEPT = 1 << 20
-_CALL = re.compile(r"(?:/(?P<provider>[^/]+))?/v1/(?P<call>chat/completions|embeddings|models)(?:/(?P<id>.+))?")
-_SECRET_HEADERS = ("authorization", "api-key", "x-api-key")
+_OF_PROVIDER = r"(?:/(?P<provider>[^/]+))?/v1/"
+_MODELS = re.compile(_OF_PROVIDER + r"models(?:/(?P<id>[^:]+))?")
+# The paths of each wire: what is called, and the model where nothing but the path names it.
+_CALLS: list[tuple[str, re.Pattern[str]]] = [
+    (wire, re.compile(_OF_PROVIDER + path))
+    for wire, path in (
+        ("openai", r"(?:deployments/[^/]+/|[^/]+/v1/)?(?P<call>chat/completions|embeddings)"),
+        ("anthropic", r"(?P<call>messages)"),
+        ("gemini", r"models/(?P<model>[^/:]+):(?P<call>generateContent|streamGenerateContent)"),
+        ("cohere", r"(?P<call>chat)"),
+        ("bedrock", r"model/(?P<model>[^/]+)/(?P<call>converse|converse-stream)"),
+    )
+]
+_STREAMS = ("streamGenerateContent", "converse-stream")
+_SECRET_HEADERS = ("authorization", "api-key", "x-api-key", "x-goog-api-key")
 
 
 @dataclass(slots=True)
@@ -102,31 +119,44 @@ class Provider:
         """Answer one request."""
         path = request.target.partition("?")[0]
         control = self._control.get((request.method, path))
-        matched = _CALL.fullmatch(path)
         if control:
             try:
                 await reply.whole(200, msgspec.json.encode(control(request)))
             except (ValueError, msgspec.MsgspecError) as wrong:
                 await reply.whole(400, error_body(400, str(wrong)))
-        elif request.method == "GET" and path == "/":
+            return
+        if request.method == "GET" and path == "/":
             await reply.whole(200, language().encode(), content_type="text/plain; charset=utf-8")
-        elif matched is None or (matched["id"] and matched["call"] != "models"):
+            return
+        models = _MODELS.fullmatch(path)
+        called = [(wire, found) for wire, pattern in _CALLS if (found := pattern.fullmatch(path))]
+        if not models and not called:
             await reply.whole(404, error_body(404, f"Unknown path {path}", code="not_found"))
-        elif request.method != ("GET" if matched["call"] == "models" else "POST"):
+        elif request.method != ("GET" if models else "POST"):
             refusal = error_body(405, f"{request.method} is not allowed here", code="method_not_allowed")
             await reply.whole(405, refusal)
+        elif models:
+            await self._call(request, reply, "openai", "models", models, {"model": unquote(models["id"] or "")}, None)
         else:
-            await self._call(request, reply, matched)
+            ((wire, found),) = called
+            body, refused = _read(request.body, unquote(found.groupdict().get("model") or ""))
+            await self._call(request, reply, wire, found["call"], found, body, refused)
 
-    async def _call(self, request: wire.Request, reply: wire.Reply, matched: re.Match[str]) -> None:
+    async def _call(
+        self,
+        request: wire.Request,
+        reply: wire.Reply,
+        spoken: str,
+        called: str,
+        matched: re.Match[str],
+        body: Json,
+        refused: BadRequest | None,
+    ) -> None:
         self._number += 1
         provider = matched["provider"] or "default"
-        if matched["call"] == "models":
-            body, refused = {"model": unquote(matched["id"] or "")}, None
-        else:
-            body, refused = _read(request.body)
+        dialect = DIALECTS.get(spoken)
         model = body["model"]
-        call = Call(number=self._number, reply=reply, counts=self.stats.of(provider, model), body=body)
+        call = Call(number=self._number, reply=reply, counts=self.stats.of(provider, model), body=body, dialect=dialect)
         received = Received(
             provider=provider,
             model=model,
@@ -142,15 +172,19 @@ class Provider:
             counts.requests += 1
             counts.last = received.sizes()
         try:
-            if request.headers.get("authorization") == "Bearer bad":
+            if any(request.headers.get(name) in ("bad", "Bearer bad") for name in _SECRET_HEADERS):
                 raise BadRequest("Incorrect API key provided", code="invalid_api_key", param=None)
             if refused is not None:
                 raise refused
             call.script = self._script(request, provider=provider, model=model)
-            await call.answer(matched["call"])
+            if dialect is not None:
+                if spoken == "anthropic" and "anthropic-version" not in request.headers:
+                    raise BadRequest("anthropic-version: header is required", code="invalid_request_error", param=None)
+                call.body = _in_openai_terms(dialect, body, model, streamed=called in _STREAMS)
+            await call.answer("chat" if dialect or called == "chat/completions" else called)
         except BadRequest as refusal:
             status = 401 if refusal.code == "invalid_api_key" else 400
-            await call.send(status, error_body(status, str(refusal), code=refusal.code, param=refusal.param))
+            await call.refuse(status, str(refusal), code=refusal.code, param=refusal.param)
         except asyncio.CancelledError:
             call.count_hang_up()
             raise
@@ -243,15 +277,24 @@ def _raise_open_files_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _read(data: bytes) -> tuple[Json, BadRequest | None]:
-    """The JSON object of a request, and why it is refused, if it is."""
+def _read(data: bytes, model: str) -> tuple[Json, BadRequest | None]:
+    """The JSON object of a request, and why it is refused, if it is. `model` is the path's, empty if it names none."""
     body = _decoded(data)
     if not isinstance(body, dict):
-        return {"model": ""}, BadRequest("The body is not a JSON object", code="invalid_json", param=None)
+        return {"model": model}, BadRequest("The body is not a JSON object", code="invalid_json", param=None)
+    if model:
+        return body | {"model": model}, None
     if not isinstance(body.get("model"), str) or not body["model"]:
         missing = BadRequest("'model' is missing", code="missing_required_parameter", param="model")
         return body | {"model": ""}, missing
     return body, None
+
+
+def _in_openai_terms(dialect: Dialect, body: Json, model: str, *, streamed: bool) -> Json:
+    try:
+        return dialect.read(body, model, streamed)
+    except (AttributeError, KeyError, TypeError, ValueError) as odd:
+        raise BadRequest(f"A field has the wrong shape: {odd}", code="invalid_value", param=None) from odd
 
 
 def _decoded(data: bytes) -> Any:

@@ -52,6 +52,8 @@ class Script:
     completion_tokens: int | None = None
     cached_tokens: int | None = None
     cached_place: CachedPlace = "details"
+    written_tokens: int = 0
+    written_hour_tokens: int = 0
 
     stream_bytes: int = 0
     wire_bytes: int = 0
@@ -148,6 +150,8 @@ WORDS = (
         {"cached_tokens": NUMBER, "cached_place": "read"},
         "cache_read_input_tokens, not inside prompt_tokens (Anthropic)",
     ),
+    Word("written<n>", {"written_tokens": NUMBER}, "n tokens written to the cache for minutes (Anthropic, Bedrock)"),
+    Word("writtenhour<n>", {"written_hour_tokens": NUMBER}, "n tokens written to the cache for an hour"),
     Word("split<n>", {"stream_bytes": NUMBER}, "the stream in HTTP chunks of n bytes"),
     Word("wire<n>", {"wire_bytes": NUMBER}, "all bytes, headers too, in writes of n bytes 1 ms apart"),
     Word("crlf", {"crlf": True}, "lines of the stream end in CRLF"),

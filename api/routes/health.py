@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Request
 
 from api.caller import Services, public
 from api.errors import documented
+from api.route_health import health_of, provider_state, routes_by_provider, routes_open
 from domain.kernel.errors import Unavailable
 
 router = APIRouter(tags=["Health"], dependencies=[Depends(public)])
@@ -29,22 +30,27 @@ def ready(app: Services, request: Request) -> dict[str, str]:
 
 
 @router.get("/health")
-def health(app: Services) -> dict[str, Any]:
+def health(app: Services, request: Request) -> dict[str, Any]:
     """`status` is `ok`; `degraded` while limits per minute and jobs do without their shared store; `down` while the
-    ledger cannot be reached. A provider is `up`, or `not_configured` where there is no key for it."""
-    configured = app.configured_providers()
-    status = "ok" if app.valkey_is_up() else "degraded"
+    ledger cannot be reached. `reasons` says in sentences why it is not `ok`. A provider is `up`, `degraded` where some
+    of its routes fail and rest, `down` where all do, or `not_configured` where there is no key for it."""
+    configured, standings = app.configured_providers(), health_of(request)
+    gateway = request.app.state.gateway
+    shared = app.valkey_is_up() and not (gateway is not None and gateway.rates.degraded)
+    reachable = app.directory.fresh()
     return {
-        "status": status if app.directory.fresh() else "down",
+        "status": ("ok" if shared else "degraded") if reachable else "down",
+        "reasons": [
+            *([] if reachable else ["The ledger cannot be reached: no call is served."]),
+            *([] if shared else ["Valkey cannot be used: each process counts requests a minute alone, and jobs wait."]),
+        ],
         "providers": [
             {
                 "id": provider,
-                "state": "up" if provider in configured else "not_configured",
-                "routes_open": 0,
-                "routes_total": sum(
-                    route.provider == provider for routes in app.catalog.routes.values() for route in routes
-                ),
+                "state": provider_state(routes, standings, configured=provider in configured),
+                "routes_open": routes_open(routes, standings),
+                "routes_total": len(routes),
             }
-            for provider in app.catalog.providers
+            for provider, routes in routes_by_provider(app.catalog).items()
         ],
     }

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from api.caller import KeyCaller, Services
 from api.errors import documented
-from api.schemas.keys import OwnKey, key_row
+from api.schemas.keys import OwnKey, ephemeral_row, key_row
 from api.schemas.money import show, show_optional
 from projections import balances, budgets, keys
 
@@ -13,7 +13,8 @@ router = APIRouter(tags=["Keys"])
 
 @router.get("/v1/key", response_model=OwnKey, responses=documented("invalid_api_key", "ledger_unavailable"))
 def show_own_key(caller: KeyCaller, app: Services) -> object:
-    """The row of the calling key, and what it has left by each of its limits."""
+    """The row of the calling key, and what it has left by each of its limits. An ephemeral key is shown with its own
+    prefix, budget, limit and end; what is left is by the key that it spends by as well."""
     org = app.directory.directory.orgs[caller.org]
     key, workspace = org.keys[caller.key_id], org.workspaces[caller.workspace]
     now = app.clock()
@@ -22,10 +23,17 @@ def show_own_key(caller: KeyCaller, app: Services) -> object:
         of_key = budgets.budget_of(connection, key.id, now=now)
         of_workspace = budgets.budget_of(connection, workspace.id, now=now)
         balance = balances.balance_of(connection, caller.org)
-    return key_row(key, row) | {
+    shown = key_row(org, key, row)
+    daily, left_of_key = shown["daily_limit"], _rest(key.monthly_budget, of_key)
+    if (child := app.directory.directory.ephemeral(caller.digest)) is not None:
+        shown |= ephemeral_row(child)
+        if child.budget is not None:
+            rest = max(child.budget - app.spent_of(child.id), 0)
+            left_of_key = rest if left_of_key is None else min(rest, left_of_key)
+    return shown | {
         "left": {
-            "daily_calls": None if key.daily_limit is None else max(key.daily_limit - of_key["calls"], 0),
-            "monthly_budget_inr": show_optional(_rest(key.monthly_budget, of_key)),
+            "daily_calls": None if daily is None else max(daily - of_key["calls"], 0),
+            "monthly_budget_inr": show_optional(left_of_key),
             "workspace_budget_inr": show_optional(_rest(workspace.monthly_budget, of_workspace)),
             "balance_inr": show(balance["available"] if balance else 0),
         }

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api.caller import FullCaller, Services
+from api.caller import WHO, MemberActor, Services
 from api.errors import documented
 from api.schemas.activity import Activity, ActivityEvents, activity_event, all_sums, sums
 from api.schemas.times import read_range, show_day
@@ -14,15 +14,15 @@ from projections.activity import ROWS_MAX, activity_events
 from projections.usage import activity_summary
 
 router = APIRouter(tags=["Usage"])
-WHO = ("no_session", "invalid_api_key", "forbidden_scope", "invalid_range", "ledger_unavailable")
+WITHIN = (*WHO, "invalid_range")
 
 FirstDay = Annotated[str | None, Query(alias="from", description="First day, `YYYY-MM-DD`; 30 days unless given")]
 LastDay = Annotated[str | None, Query(alias="to", description="Last day, included; today unless given")]
 
 
-@router.get("/me/activity", response_model=Activity, responses=documented(*WHO))
+@router.get("/me/activity", response_model=Activity, responses=documented(*WITHIN))
 def show_activity(
-    caller: FullCaller,
+    caller: MemberActor,
     app: Services,
     first: FirstDay = None,
     last: LastDay = None,
@@ -54,10 +54,10 @@ def show_activity(
     "/me/activity/events",
     response_model=ActivityEvents,
     response_model_exclude_unset=True,
-    responses=documented(*WHO, "invalid_request"),
+    responses=documented(*WITHIN, "invalid_request"),
 )
 def list_activity_events(
-    caller: FullCaller,
+    caller: MemberActor,
     app: Services,
     first: FirstDay = None,
     last: LastDay = None,

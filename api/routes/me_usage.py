@@ -2,18 +2,17 @@
 
 from fastapi import APIRouter
 
-from api.caller import FullCaller, Services
+from api.caller import WHO, MemberActor, Services
 from api.errors import documented
 from api.schemas.activity import DailyUsage, Usage, all_sums
 from api.schemas.money import show
 from projections.usage import usage_daily, usage_of_keys
 
 router = APIRouter(tags=["Usage"])
-WHO = ("no_session", "invalid_api_key", "forbidden_scope", "ledger_unavailable")
 
 
 @router.get("/me/usage", response_model=Usage, responses=documented(*WHO))
-def show_usage(caller: FullCaller, app: Services) -> object:
+def show_usage(caller: MemberActor, app: Services) -> object:
     """Rupees spent today and in the last 30 days of India's calendar, in all and by key."""
     with app.reading() as connection:
         rows = usage_of_keys(connection, caller.org, now=app.clock())
@@ -33,7 +32,7 @@ def show_usage(caller: FullCaller, app: Services) -> object:
 
 
 @router.get("/me/usage/daily", response_model=DailyUsage, responses=documented(*WHO))
-def show_daily_usage(caller: FullCaller, app: Services) -> object:
+def show_daily_usage(caller: MemberActor, app: Services) -> object:
     """The last 30 days of India's calendar by day and model, oldest first."""
     with app.reading() as connection:
         return {"object": "list", "data": all_sums(usage_daily(connection, caller.org, now=app.clock()))}

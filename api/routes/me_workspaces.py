@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from msgspec import UNSET
 
 from adapters.wiring import App
-from api.caller import FullCaller, Services
+from api.caller import WHO, AdminActor, MemberActor, Services
 from api.errors import documented
 from api.schemas.workspaces import (
     DeletedWorkspace,
@@ -20,12 +20,10 @@ from domain.accounts.service import create_workspace, delete_workspace, update_w
 from projections import orgs
 
 router = APIRouter(tags=["Workspaces"])
-WHO = ("no_session", "invalid_api_key", "forbidden_scope", "ledger_unavailable")
-WORKSPACES_MAX = 20
 
 
 @router.get("/me/workspaces", response_model=WorkspaceList, responses=documented(*WHO))
-def list_workspaces(caller: FullCaller, app: Services) -> object:
+def list_workspaces(caller: MemberActor, app: Services) -> object:
     """The org's workspaces in the order of their making; exactly one is the default."""
     figures = _figures(app, caller.org)
     live = app.directory.directory.orgs[caller.org].live_workspaces()
@@ -38,7 +36,7 @@ def list_workspaces(caller: FullCaller, app: Services) -> object:
     response_model=WorkspaceRow,
     responses=documented(*WHO, "invalid_request", "duplicate_workspace_name", "workspace_limit"),
 )
-def add_workspace(wanted: NewWorkspace, caller: FullCaller, app: Services) -> object:
+def add_workspace(wanted: NewWorkspace, caller: AdminActor, app: Services) -> object:
     """Makes a workspace. Its monthly budget (India time) is never exceeded by its keys together."""
     workspace = app.new_id("ws")
     create_workspace(
@@ -47,9 +45,9 @@ def add_workspace(wanted: NewWorkspace, caller: FullCaller, app: Services) -> ob
         workspace=workspace,
         name=wanted.name,
         monthly_budget=wanted.monthly_budget_inr,
-        workspaces_max=WORKSPACES_MAX,
+        workspaces_max=app.settings.workspaces_max,
         at=app.clock(),
-        by=f"key:{caller.key_id}",
+        by=caller.by,
     )
     return _row(app, caller.org, workspace)
 
@@ -59,7 +57,7 @@ def add_workspace(wanted: NewWorkspace, caller: FullCaller, app: Services) -> ob
     response_model=WorkspaceRow,
     responses=documented(*WHO, "invalid_request", "duplicate_workspace_name", "not_found"),
 )
-def change_workspace(id: str, wanted: WorkspacePatch, caller: FullCaller, app: Services) -> object:
+def change_workspace(id: str, wanted: WorkspacePatch, caller: AdminActor, app: Services) -> object:
     """Changes what is given; a budget of null lifts the limit."""
     given = wanted.model_fields_set
     update_workspace(
@@ -69,7 +67,7 @@ def change_workspace(id: str, wanted: WorkspacePatch, caller: FullCaller, app: S
         name=wanted.name if "name" in given else UNSET,
         monthly_budget=wanted.monthly_budget_inr if "monthly_budget_inr" in given else UNSET,
         at=app.clock(),
-        by=f"key:{caller.key_id}",
+        by=caller.by,
     )
     return _row(app, caller.org, id)
 
@@ -77,9 +75,9 @@ def change_workspace(id: str, wanted: WorkspacePatch, caller: FullCaller, app: S
 @router.delete(
     "/me/workspaces/{id}", response_model=DeletedWorkspace, responses=documented(*WHO, "default_workspace", "not_found")
 )
-def remove_workspace(id: str, caller: FullCaller, app: Services) -> object:
+def remove_workspace(id: str, caller: AdminActor, app: Services) -> object:
     """Deletes a workspace; its keys move to the default one at once. What was spent in it stays on record."""
-    delete_workspace(app.store, org=caller.org, workspace=id, at=app.clock(), by=f"key:{caller.key_id}")
+    delete_workspace(app.store, org=caller.org, workspace=id, at=app.clock(), by=caller.by)
     app.directory.catch_up()
     home = app.directory.directory.orgs[caller.org].default_workspace
     return {"id": id, "deleted": True, "keys_moved_to": home.id}

@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from api.route_health import provider_health, route_health, routes_by_provider
 from domain.catalog.catalog import Catalog
 from domain.catalog.model import Model, Provider, Route
-
-UNOBSERVED = {"state": "unknown", "latency_ms": None, "failure_rate": None}
+from domain.routing.health import Health as Standings
 
 
 class Health(BaseModel):
@@ -25,6 +25,8 @@ class RouteRow(BaseModel):
     inputINRPerMtok: float | None
     outputINRPerMtok: float | None
     cachedInputINRPerMtok: float | None = None
+    inrPerMinute: float | None = None
+    inrPerMchar: float | None = None
     byok_required: bool
     health: Health
 
@@ -63,13 +65,13 @@ class ProviderList(BaseModel):
     data: list[ProviderRow]
 
 
-def model_list(catalog: Catalog) -> dict[str, Any]:
+def model_list(catalog: Catalog, health: Standings) -> dict[str, Any]:
     """Chat models first: clients that take the first entry of a list want one that talks."""
     models = sorted(catalog.models.values(), key=lambda model: model.modality != "chat")
-    return {"object": "list", "data": [model_row(model, catalog.routes_of(model.id)) for model in models]}
+    return {"object": "list", "data": [model_row(model, catalog.routes_of(model.id), health) for model in models]}
 
 
-def model_row(model: Model, routes: Collection[Route]) -> dict[str, Any]:
+def model_row(model: Model, routes: Collection[Route], health: Standings) -> dict[str, Any]:
     return {
         "id": model.id,
         "object": "model",
@@ -82,27 +84,32 @@ def model_row(model: Model, routes: Collection[Route]) -> dict[str, Any]:
         "openness": model.openness,
         "capabilities": list(model.capabilities),
         "residency": sorted({route.residency for route in routes if route.residency}),
-        "routes": [_route_row(route) for route in routes],
+        "routes": [_route_row(route, health) for route in routes],
     }
 
 
-def provider_list(catalog: Catalog, configured: Collection[str]) -> dict[str, Any]:
-    data = [provider_row(provider, provider.id in configured) for provider in catalog.providers.values()]
+def provider_list(catalog: Catalog, configured: Collection[str], health: Standings) -> dict[str, Any]:
+    data = [
+        provider_row(catalog.providers[id], routes, health, configured=id in configured)
+        for id, routes in routes_by_provider(catalog).items()
+    ]
     return {"object": "list", "data": data}
 
 
-def provider_row(provider: Provider, configured: bool) -> dict[str, Any]:
+def provider_row(
+    provider: Provider, routes: Collection[Route], health: Standings, *, configured: bool
+) -> dict[str, Any]:
     return {
         "id": provider.id,
         "name": provider.name,
         "residency": provider.residency or None,
         "configured": configured,
         "byok": not provider.keyless,
-        "health": UNOBSERVED,
+        "health": provider_health(routes, health, configured=configured),
     }
 
 
-def _route_row(route: Route) -> dict[str, Any]:
+def _route_row(route: Route, health: Standings) -> dict[str, Any]:
     rates = route.rates
     row: dict[str, Any] = {
         "provider": route.provider,
@@ -113,7 +120,11 @@ def _route_row(route: Route) -> dict[str, Any]:
     }
     if rates and rates.cached_input != rates.input:
         row["cachedInputINRPerMtok"] = _per_mtok(rates.cached_input)
-    return row | {"byok_required": route.byok_only, "health": UNOBSERVED}
+    if rates and rates.seconds is not None:
+        row["inrPerMinute"] = float(Decimal(60 * rates.seconds).scaleb(-9))
+    if rates and rates.characters is not None:
+        row["inrPerMchar"] = _per_mtok(rates.characters)
+    return row | {"byok_required": route.byok_only, "health": route_health(route, health)}
 
 
 def _per_mtok(nanos_per_token: int | None) -> float | None:

@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 
 from api.caller import demands
 from api.schemas.inference import PATHS, SCHEMAS
+from api.session import COOKIE, CSRF_HEADER
 
 ERROR = {
     "type": "object",
@@ -27,7 +28,8 @@ ERROR = {
 SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "public": [{}, {"bearer": []}],
     "key": [{"bearer": []}, {"apiKey": []}],
-    "full": [{"bearer": []}, {"apiKey": []}],
+    "person": [{"session": []}],
+    **{who: [{"session": []}, {"bearer": []}, {"apiKey": []}] for who in ("signed_in", "member", "admin", "owner")},
     "operator": [{"operator": []}],
 }
 
@@ -56,6 +58,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "`br-…`"},
         "apiKey": {"type": "apiKey", "in": "header", "name": "x-br-api-key"},
+        "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": f"and {CSRF_HEADER} on changes"},
         "operator": {"type": "http", "scheme": "bearer", "description": "BR_OPERATOR_TOKEN"},
     }
     return document

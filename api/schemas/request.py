@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from api.schemas.money import Amount, show
 from api.schemas.times import moment
-from domain.catalog.price import Rates, explain
+from domain.catalog.price import RARE, Rates, explain
 from domain.inference.metering import Usage
 from domain.kernel.events import Event, Recorded
 from domain.ledger.events import (
@@ -20,6 +20,8 @@ from domain.ledger.events import (
     RequestRefused,
     RequestSettled,
 )
+from domain.routing.plan import ATTEMPTS_MAX
+from domain.routing.ranking import COUNTING, Figures, order_of
 
 
 class RequestRecord(BaseModel):
@@ -111,14 +113,18 @@ def _hold(held: CreditHeld, story: Sequence[Recorded]) -> dict[str, Any]:
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
-    """The classes never overlap; `reasoning` is the part of `output` that the provider calls so."""
+    """The classes never overlap; those that few calls have are shown where there is something in them. `reasoning` is
+    the part of `output` that the provider calls so. `unknown` is what the provider's total has beyond the classes, and
+    `agrees` whether it has nothing."""
     return {
         "input": usage.input,
         "cached_input": usage.cached_input,
         "cache_write": usage.cache_write,
         "output": usage.output,
+        **{part: quantity for part in RARE if (quantity := getattr(usage, part))},
         "reasoning": usage.reasoning,
         "unknown": usage.unknown,
+        "agrees": usage.unknown == 0,
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
@@ -127,11 +133,16 @@ def _usage(usage: Usage) -> dict[str, Any]:
 
 
 def _price(rates: Rates) -> dict[str, Any]:
+    """The rates that applied to this call. What follows a plus in `version` is the condition under which they do."""
     classes = ("input", "cached_input", "cache_write", "output")
+    apart: dict[str, int] = {part: rate for part in RARE if (rate := getattr(rates, part)) is not None}
+    named = {"seconds": "nanos_per_second", "characters": "nanos_per_character"}
+    units = {named[part]: apart.pop(part) for part in named.keys() & apart.keys()}
     return {
         "version": rates.id,
         "priced_on": rates.priced_on,
-        "nanos_per_token": {name: getattr(rates, name) for name in classes},
+        "nanos_per_token": {name: getattr(rates, name) for name in classes} | apart,
+        **units,
         "nanos_per_request": rates.per_request,
     }
 
@@ -145,7 +156,7 @@ def _arithmetic(settled: RequestSettled) -> dict[str, Any]:
         "sum_nanos": total,
         "sum_inr": show(total),
         "debited_nanos": settled.cost,
-        "not_debited_nanos": settled.shortfall,
+        "not_debited_nanos": settled.shortfall + settled.waived,
     }
 
 
@@ -157,6 +168,7 @@ def _settle(settled: RequestSettled) -> dict[str, Any]:
         "debited_inr": show(settled.cost),
         "returned_inr": show(settled.held - settled.cost),
         "shortfall_inr": show(settled.shortfall),
+        "waived_inr": show(settled.waived),
         "first_byte_ms": settled.first_byte_ms,
         "duration_ms": settled.duration_ms,
     }
@@ -167,9 +179,20 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 
 
 def _routing(held: CreditHeld, attempts: Sequence[Attempt]) -> dict[str, Any]:
+    """`observed` has the figures that the candidates were ranked by when the call came; those that had no part in it
+    are left out. `replays`: ranking by them again gives the same order."""
     return {
+        "optimize": held.optimize,
         "constraints": list(held.constraints),
         "candidates": list(held.candidates),
         "excluded": {route: reasons.split(",") for route, reasons in held.excluded.items()},
+        "observed": {route: _figures(figures) for route, figures in held.observed.items()},
+        "replays": not held.observed or tuple(order_of(held.optimize, held.observed)[:ATTEMPTS_MAX]) == held.candidates,
         "attempted": [attempt.route for attempt in attempts],
     }
+
+
+def _figures(figures: Figures) -> dict[str, Any]:
+    shown = {"step": figures.step, "circuit": figures.circuit, "price_nanos": figures.price}
+    averages = {name for names in COUNTING.values() for name in names}
+    return shown | {name: value for name in sorted(averages) if (value := getattr(figures, name)) is not None}

@@ -11,14 +11,18 @@ INDIA = "IN"
 
 Modality = Literal["chat", "embedding", "transcription", "speech"]
 Openness = Literal["proprietary", "open", "permissive"]
+WireName = Literal["openai", "anthropic", "gemini", "cohere", "bedrock"]
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """Whom we call, and what is peculiar about it.
 
+    `base_url` may hold names of variables, as `{BR_AZURE_RESOURCE}`, for what differs from account to account.
     `residency` is an ISO 3166 country, empty where unknown, which counts as abroad. `auth` is `bearer`,
     `header:<name>` or `none`; `key_env` names the variable that holds the platform's key, empty where the
-    platform has none. `output_limit_field` is the request field that caps output there.
+    platform has none. `headers` go with every call. `paths` are where the wire's own paths do not hold: by
+    `chat`, `stream` or `embeddings`, with `{model}` for the provider's name of the model. `output_limit_field`
+    is the request field that caps output there.
     """
 
     id: str
@@ -27,7 +31,9 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     residency: str = ""
     auth: str = "none"
     key_env: str = ""
-    wire: Literal["openai"] = "openai"
+    headers: dict[str, str] = {}
+    wire: WireName = "openai"
+    paths: dict[str, str] = {}
     usage: UsageSemantics = UsageSemantics()
     output_limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
 
@@ -58,7 +64,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     `rates` is None where we have no price: such a route serves only a caller's own key. `priced_to_tokens`
     is the longest input that the rates hold for, 0 for any. `refuses` are request fields that the provider
-    rejects.
+    rejects, `takes` the only ones that its wire can say, None where it says all of OpenAI's.
     """
 
     provider: str
@@ -70,6 +76,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int
     priced_to_tokens: int = 0
     refuses: frozenset[str] = frozenset()
+    takes: frozenset[str] | None = None
 
     @property
     def byok_only(self) -> bool:

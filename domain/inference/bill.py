@@ -6,7 +6,7 @@ import msgspec
 
 from domain.catalog.catalog import Catalog
 from domain.catalog.model import Route
-from domain.catalog.price import Rates, ceiling, cost
+from domain.catalog.price import Rates, applied, ceiling, cost, dearest_output, reachable
 from domain.inference.messages import Ask, prompt_text, token_numbers
 from domain.inference.metering import Usage
 from domain.inference.outlet import Services
@@ -18,9 +18,12 @@ from domain.ledger.events import Attempt, CreditHeld, HoldExtended, HoldReleased
 from domain.ledger.guards import Denied
 from domain.ledger.refusals import MONEY_CODES, refusal_of, room_nanos
 from domain.ledger.sizing import Sizing, size_hold
+from domain.routing.health import Outcome, circuit_name
 from domain.routing.plan import Plan
 
 HOLD_TRIES = 3
+UNBOUNDED = 1 << 40
+"""More tokens than any answer has."""
 
 
 @dataclass
@@ -40,8 +43,17 @@ class Run:
     attempts: list[Attempt] = field(default_factory=list)
     ended: bool = False
 
-    def record(self, route: Route, end: str, *, begun: int, status: int = 0, cost_unknown: bool = False) -> None:
-        """Keeps how an attempt ended that began at `begun`."""
+    def record(
+        self,
+        route: Route,
+        end: str,
+        *,
+        begun: int,
+        status: int = 0,
+        cost_unknown: bool = False,
+        counts: bool = True,
+    ) -> None:
+        """Keeps how an attempt failed that began at `begun`, and whether that `counts` against the route."""
         self.attempts.append(
             Attempt(
                 route=f"{route.provider}/{route.model}",
@@ -51,6 +63,28 @@ class Run:
                 cost_unknown=cost_unknown,
             )
         )
+        if counts:
+            failed = Outcome(route=circuit_name(route), at=self.services.clock(), failed=True)
+            self.services.health.observe(failed)
+
+    def observe(self, route: Route, *, begun: int, latency_micros: int, output_tokens: int) -> None:
+        """Tells how a route did that has answered: the time to its first token (0: not known) and its pace."""
+        now = self.services.clock()
+        pace = output_tokens * 1_000 * SECOND // (now - begun) if now > begun else 0
+        self.services.health.observe(
+            Outcome(
+                route=circuit_name(route),
+                at=now,
+                latency_micros=latency_micros,
+                tokens_per_kilosecond=pace,
+                streamed=self.ask.streamed,
+            )
+        )
+
+    @property
+    def free(self) -> bool:
+        """The platform pays: nothing is held and nothing debited."""
+        return self.caller.tier == "trial"
 
     @property
     def renewal_due(self) -> bool:
@@ -60,8 +94,11 @@ class Run:
 
     def tokens_held(self, rates: Rates) -> int:
         """Output tokens that the hold covers at these rates."""
+        if self.free:
+            return UNBOUNDED
         left = self.held - ceiling(rates, input_tokens=self.ask.needs.input_tokens, output_tokens=0)
-        return left // rates.output if rates.output else 1 << 40
+        each = dearest_output(rates)
+        return left // each if each else UNBOUNDED
 
 
 async def hold(
@@ -78,15 +115,16 @@ async def hold(
     excluded = {
         f"{found.provider}/{found.model}": ",".join(found.excluded) for found in chosen.candidates if found.excluded
     }
-    _check_max_cost(ask, chosen)
+    if caller.tier != "trial":
+        _check_max_cost(ask, chosen)
     denied: Denied | None = None
     amount = 0
     for _ in range(HOLD_TRIES):
         sizing = _size(ask, chosen, denied, wanted=wanted, first=first, at=started)
-        amount = sizing.amount_nanos
+        amount = 0 if caller.tier == "trial" else sizing.amount_nanos
         event = CreditHeld(
             at=started,
-            by=f"key:{caller.key_id}",
+            by=caller.by,
             org=caller.org,
             key=caller.key_id,
             workspace=caller.workspace,
@@ -101,6 +139,9 @@ async def hold(
             input_tokens=ask.needs.input_tokens,
             output_tokens=sizing.output_tokens_max,
             streamed=ask.streamed,
+            allowance=caller.allowance,
+            optimize=ask.needs.optimize,
+            observed=chosen.receipt,
         )
         denied = await services.ledger.hold(request, event)
         if denied is None:
@@ -138,6 +179,8 @@ def _size(ask: Ask, chosen: Plan, denied: Denied | None, *, wanted: int | None, 
             choices=ask.choices,
             available_nanos=room,
             first_output_tokens=first,
+            tier=ask.needs.service_tier,
+            rare=ask.needs.rare,
         )
     except OutOfCredit as refusal:
         if denied is None or denied.code == "insufficient_credits":
@@ -148,7 +191,12 @@ def _size(ask: Ask, chosen: Plan, denied: Denied | None, *, wanted: int | None, 
 def _floor(ask: Ask, chosen: Plan) -> int:
     """What the smallest useful answer would need."""
     smallest = size_hold(
-        chosen.attempts, input_tokens=ask.needs.input_tokens, output_tokens_wanted=16, choices=ask.choices
+        chosen.attempts,
+        input_tokens=ask.needs.input_tokens,
+        output_tokens_wanted=16,
+        choices=ask.choices,
+        tier=ask.needs.service_tier,
+        rare=ask.needs.rare,
     )
     return smallest.amount_nanos
 
@@ -161,6 +209,8 @@ def _check_max_cost(ask: Ask, chosen: Plan) -> None:
         input_tokens=ask.needs.input_tokens,
         output_tokens_wanted=0 if ask.endpoint == "embeddings" else ask.output_tokens,
         choices=ask.choices,
+        tier=ask.needs.service_tier,
+        rare=ask.needs.rare,
     ).amount_nanos
     if most > ask.max_cost:
         raise OutOfCredit(
@@ -171,17 +221,25 @@ def _check_max_cost(ask: Ask, chosen: Plan) -> None:
         )
 
 
-async def settle(run: Run, route: Route, usage: Usage, *, first_byte_ms: int, ending: str) -> int:
-    """Debits the usage and returns what was debited: never more than could be held for it."""
-    rates = rates_of(route)
+async def settle(
+    run: Run, route: Route, usage: Usage, *, first_byte_ms: int, ending: str, tier: str | None = None
+) -> int:
+    """Debits the usage and returns what was debited: never more than could be held for it, and nothing on a trial.
+
+    `tier` is the service tier that the provider says it served in, None where it does not say. If that is not the one
+    that was asked for, the standard rates apply.
+    """
+    asked = run.ask.needs.service_tier
+    tier = asked if tier is None or tier == asked else ""
+    rates = applied(_priced(route), prompt_tokens=usage.prompt_tokens, tier=tier, at=run.started)
     worth = cost(rates, usage)
-    if worth > run.held and _plausible(run, usage):
+    if worth > run.held and not run.free and _plausible(run, usage):
         await extend_to(run, worth)
     debited = min(worth, run.held)
     now = run.services.clock()
     event = RequestSettled(
         at=now,
-        by=f"key:{run.caller.key_id}",
+        by=run.caller.by,
         org=run.caller.org,
         key=run.caller.key_id,
         workspace=run.caller.workspace,
@@ -205,8 +263,9 @@ async def settle(run: Run, route: Route, usage: Usage, *, first_byte_ms: int, en
         first_byte_ms=first_byte_ms,
         duration_ms=(now - run.started) // 1000,
         ending=ending,
-        shortfall=worth - debited,
+        shortfall=0 if run.free else worth - debited,
         streamed=run.ask.streamed,
+        waived=worth if run.free else 0,
     )
     if ending == "finished" and run.ask.endpoint == "chat":
         run.services.sizes.observe(route.model, usage.output // run.ask.choices)
@@ -227,13 +286,13 @@ async def _end(run: Run, event: RequestSettled | HoldReleased) -> bool:
 
 async def extend_to(run: Run, needed: int) -> None:
     """Grows the hold towards `needed` nano-rupees, as far as the money goes, and renews its deadline."""
-    more = max(needed - run.held, 0)
+    more = 0 if run.free else max(needed - run.held, 0)
     if run.ask.max_cost is not None:
         more = min(more, max(run.ask.max_cost - run.held, 0))
     for _ in range(HOLD_TRIES):
         now = run.services.clock()
         expires = now + int(run.services.patience.hold * SECOND)
-        event = HoldExtended(at=now, by=f"key:{run.caller.key_id}", org=run.caller.org, amount=more, expires=expires)
+        event = HoldExtended(at=now, by=run.caller.by, org=run.caller.org, amount=more, expires=expires)
         try:
             denied = await run.services.ledger.extend(run.request, event)
         except Unavailable:
@@ -258,7 +317,7 @@ async def release(run: Run, *, code: str) -> None:
         run,
         HoldReleased(
             at=now,
-            by=f"key:{run.caller.key_id}",
+            by=run.caller.by,
             org=run.caller.org,
             key=run.caller.key_id,
             workspace=run.caller.workspace,
@@ -279,7 +338,7 @@ async def note_refusal(request: str, ask: Ask, caller: Caller, refusal: Refusal,
         request,
         RequestRefused(
             at=services.clock(),
-            by=f"key:{caller.key_id}",
+            by=caller.by,
             org=caller.org,
             key=caller.key_id,
             workspace=caller.workspace,
@@ -307,6 +366,12 @@ def _plausible(run: Run, usage: Usage) -> bool:
     )
 
 
-def rates_of(route: Route) -> Rates:
+def rates_of(run: Run, route: Route) -> Rates:
+    """The dearest rates that this call can meet on a route."""
+    needs = run.ask.needs
+    return reachable(_priced(route), prompt_tokens=needs.input_tokens, tier=needs.service_tier, rare=needs.rare)
+
+
+def _priced(route: Route) -> Rates:
     assert route.rates is not None, "the plan holds priced routes only"
     return route.rates

@@ -39,6 +39,30 @@ NOT_OFFERED = {
 
 NAME_CHARACTERS_MAX = 200
 
+# Values of fields that ask for nothing: a wire that has no such field says as much by leaving it out.
+_IDLE: dict[str, frozenset[bytes]] = {
+    "n": frozenset({b"1"}),
+    "logprobs": frozenset({b"false"}),
+    "frequency_penalty": frozenset({b"0", b"0.0"}),
+    "presence_penalty": frozenset({b"0", b"0.0"}),
+    "parallel_tool_calls": frozenset({b"true"}),
+    "store": frozenset({b"false"}),
+    "tools": frozenset({b"[]"}),
+    "stop": frozenset({b"[]"}),
+    "logit_bias": frozenset({b"{}"}),
+    "modalities": frozenset({b'["text"]'}),
+    "service_tier": frozenset({b'"auto"', b'"default"'}),
+}
+# What may stand inside messages that not every wire can say, by the mark it leaves in their bytes.
+_KINDS = {
+    b'"image_url"': "messages:image",
+    b'"input_audio"': "messages:audio",
+    b'"video_url"': "messages:video",
+    b'"file"': "messages:file",
+}
+_LINKED_IMAGE = re.compile(rb'"image_url"\s*:\s*(?:\{[^{}]*?"url"\s*:\s*)?"(?!data:)')
+_RESPONSE_FORMAT = re.compile(rb'"type"\s*:\s*"(json_object|json_schema|text)"')
+
 # Fields that surely are part of the prompt; a provider may know others, so all bytes count towards the upper bound.
 _PROMPT_FIELDS = frozenset({"messages", "input", "tools", "functions", "response_format", "prediction"})
 _INLINE_MEDIA = re.compile(rb'"(?:data:[a-z]+/[^"]{1,100};base64,)?[A-Za-z0-9+/=\\]{512,}"')
@@ -123,7 +147,7 @@ def parse(endpoint: Endpoint, body: bytes) -> Ask:
         endpoint=endpoint,
         model=fields.model,
         members=passed_on,
-        needs=_needs(fields, endpoint, frozenset(passed_on), most=most, least=least),
+        needs=_needs(fields, endpoint, passed_on, most=most, least=least),
         streamed=bool(fields.stream) and endpoint == "chat",
         output_tokens=limit,
         choices=choices,
@@ -215,7 +239,9 @@ def _with_usage(options: msgspec.Raw | None) -> bytes:
     return join_members({**given, "include_usage": b"true"})
 
 
-def _needs(fields: _Fields, endpoint: Endpoint, names: frozenset[str], *, most: int, least: int) -> Needs:
+def _needs(fields: _Fields, endpoint: Endpoint, members: dict[str, msgspec.Raw], *, most: int, least: int) -> Needs:
+    messages = bytes(members.get("messages", b""))
+    kinds = _kinds(members, messages)
     fallbacks = fields.fallbacks or []
     if len(fallbacks) > FALLBACKS_MAX:
         raise Invalid("invalid_request", f"'fallbacks' takes at most {FALLBACKS_MAX} steps.", param="fallbacks")
@@ -224,6 +250,7 @@ def _needs(fields: _Fields, endpoint: Endpoint, names: frozenset[str], *, most: 
     modality: Modality = "chat" if endpoint == "chat" else "embedding"
     return Needs(
         steps=steps,
+        may_chain=fields.fallbacks is None and fields.provider is None,
         modality=modality,
         optimize=fields.optimize or "price",
         india_only=fields.data_policy == "india_only",
@@ -231,9 +258,40 @@ def _needs(fields: _Fields, endpoint: Endpoint, names: frozenset[str], *, most: 
         permissive=bool(fields.permissive),
         input_tokens=most,
         input_tokens_least=least,
-        fields=names,
-        service_tier=fields.service_tier or "",
+        fields=frozenset(members).union(kinds),
+        idle=frozenset(name for name, value in members.items() if _is_idle(name, bytes(value))),
+        service_tier="" if fields.service_tier in (None, "auto", "default") else fields.service_tier,
+        rare=_rare(members, messages, kinds),
     )
+
+
+def _is_idle(name: str, value: bytes) -> bool:
+    return value == b"null" or value in _IDLE.get(name, ())
+
+
+def _kinds(members: dict[str, msgspec.Raw], messages: bytes) -> list[str]:
+    """What stands inside fields that not every wire can say, as `field:what`."""
+    found = []
+    if "response_format" in members:
+        named = _RESPONSE_FORMAT.search(bytes(members["response_format"]))
+        found.append(f"response_format:{named[1].decode()}" if named else "response_format:other")
+    if any(mark in messages for mark in _MEDIA_MARKS):
+        found += [kind for mark, kind in _KINDS.items() if mark in messages]
+        if "messages:image" in found and _LINKED_IMAGE.search(messages):
+            found.append("messages:image_link")
+    return found
+
+
+def _rare(members: dict[str, msgspec.Raw], messages: bytes, kinds: list[str]) -> frozenset[str]:
+    """The classes of usage beyond plain tokens that this request can cause."""
+    found: frozenset[str] = frozenset()
+    if b'"cache_control"' in messages or b'"cache_control"' in bytes(members.get("tools", b"")):
+        found |= {"cache_write_hour"}
+    if "messages:audio" in kinds:
+        found |= {"audio_input", "cached_audio_input"}
+    if "audio" in members or "modalities" in members:
+        found |= {"audio_output"}
+    return found
 
 
 def _require_names(fields: _Fields) -> None:

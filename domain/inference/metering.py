@@ -20,57 +20,88 @@ _Tokens = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
 class UsageSemantics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one provider means its figures.
 
-    `cached`: are cache reads and writes inside `prompt_tokens`? `reasoning`: are they inside
-    `completion_tokens`? `stream`: does usage come in a stream when asked for by `stream_options`
+    `cached`: are cache reads inside `prompt_tokens`? `cache_write`: are cache writes, where they stand
+    elsewhere than the reads? `reasoning`: are they inside `completion_tokens`? `audio`: are they inside the
+    prompt and the completion? `stream`: does usage come in a stream when asked for by `stream_options`
     ("last_chunk"), without being asked ("unasked"; the field must not be sent), or not at all ("none")?
+
+    Images are inside the prompt everywhere, and nobody whom we call prices their tokens apart.
     """
 
     cached: Placement = "inside"
+    cache_write: Placement | None = None
     reasoning: Placement = "inside"
+    audio: Placement = "inside"
     stream: Literal["last_chunk", "unasked", "none"] = "last_chunk"
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Tokens of one call. `input`, `cached_input`, `cache_write` and `output` are disjoint and are what is
-    priced.
+    """What one call used, in disjoint classes, which are what is priced: tokens, seconds of audio, characters.
 
-    `reasoning` is the part of `output` that the provider calls so, None where it does not say. `unknown` is
-    what the provider's own total has beyond these classes (negative: falls short of them); it is recorded,
-    never priced.
+    `input`, `cached_input` and `output` are all tokens that no other class has: where a provider prices audio
+    apart, its tokens are in the `audio` classes alone. `cache_write` is kept for minutes, `cache_write_hour`
+    for an hour. `reasoning` is the part of `output` that the provider calls so, None where it does not say.
+    `unknown` is what the provider's own total has beyond these classes (negative: falls short of them); it is
+    recorded, never priced.
     """
 
     input: int = 0
     cached_input: int = 0
     cache_write: int = 0
     output: int = 0
+    cache_write_hour: int = 0
+    audio_input: int = 0
+    cached_audio_input: int = 0
+    audio_output: int = 0
+    seconds: int = 0
+    characters: int = 0
     reasoning: int | None = None
     unknown: int = 0
     source: Literal["provider", "counted"] = "provider"
 
     @property
     def prompt_tokens(self) -> int:
-        return self.input + self.cached_input + self.cache_write
+        return (
+            self.input
+            + self.cached_input
+            + self.cache_write
+            + self.cache_write_hour
+            + self.audio_input
+            + self.cached_audio_input
+        )
 
     @property
     def completion_tokens(self) -> int:
-        return self.output
+        return self.output + self.audio_output
 
     @property
     def total_tokens(self) -> int:
-        return self.prompt_tokens + self.output
+        return self.prompt_tokens + self.completion_tokens
+
+
+class _CachedDetails(msgspec.Struct, frozen=True):
+    audio_tokens: _Tokens | None = None
 
 
 class _PromptDetails(msgspec.Struct, frozen=True):
     cached_tokens: _Tokens | None = None
     cache_write_tokens: _Tokens | None = None
+    audio_tokens: _Tokens | None = None
+    cached_tokens_details: _CachedDetails | None = None
 
 
 class _CompletionDetails(msgspec.Struct, frozen=True):
     reasoning_tokens: _Tokens | None = None
+    audio_tokens: _Tokens | None = None
+
+
+class _CacheCreation(msgspec.Struct, frozen=True):
+    ephemeral_5m_input_tokens: _Tokens | None = None
+    ephemeral_1h_input_tokens: _Tokens | None = None
 
 
 class _Report(msgspec.Struct, frozen=True):
-    """Every field that OpenAI-wire providers are known to report usage in."""
+    """Every field that the providers are known to report usage in, once their own wires are translated."""
 
     prompt_tokens: _Tokens | None = None
     completion_tokens: _Tokens | None = None
@@ -86,6 +117,19 @@ class _Report(msgspec.Struct, frozen=True):
     prompt_cache_hit_tokens: _Tokens | None = None
     cache_read_input_tokens: _Tokens | None = None
     cache_creation_input_tokens: _Tokens | None = None
+    cache_creation: _CacheCreation | None = None
+
+
+class _Cache(msgspec.Struct, frozen=True):
+    """The cache figures of a report, and whether reads and writes are inside the prompt figure. `certain`: their
+    very names say so."""
+
+    read: int
+    write: int
+    hour: int
+    read_at: Placement
+    write_at: Placement
+    certain: bool = False
 
 
 _DECLARED_FIRST: dict[Placement, tuple[Placement, Placement]] = {
@@ -113,27 +157,38 @@ def read_usage(raw: Mapping[str, Any], semantics: UsageSemantics) -> Usage | Non
         if report.total_tokens != prompt:
             return None
         completion = 0
-    cached, cache_write, cached_placement = _cache_figures(report, semantics)
+    cache = _cache_figures(report, semantics)
     reasoning = _reasoning_figure(report)
+    heard, heard_cached, spoken = _audio_figures(report, cache.read)
 
     def reading(cached_at: Placement, reasoning_at: Placement) -> Usage | None:
-        uncached = prompt - cached - cache_write if cached_at == "inside" else prompt
-        if uncached < 0:
-            return None
+        turned = cached_at != cache.read_at
+        uncached = prompt - (cache.read if cached_at == "inside" else 0)
+        if (cache.write_at == "inside") != turned:
+            uncached -= cache.write + cache.hour
         output = completion if reasoning_at == "inside" else completion + (reasoning or 0)
+        thought = None if reasoning is None else min(reasoning, output)
+        if semantics.audio == "inside":
+            uncached, output = uncached - (heard - heard_cached), output - spoken
+        if min(uncached, output, cache.read - heard_cached) < 0:
+            return None
         return Usage(
             input=uncached,
-            cached_input=cached,
-            cache_write=cache_write,
+            cached_input=cache.read - heard_cached,
+            cache_write=cache.write,
+            cache_write_hour=cache.hour,
             output=output,
-            reasoning=None if reasoning is None else min(reasoning, output),
+            audio_input=heard - heard_cached,
+            cached_audio_input=heard_cached,
+            audio_output=spoken,
+            reasoning=thought,
         )
 
-    declared = reading(cached_placement, semantics.reasoning)
+    declared = reading(cache.read_at, semantics.reasoning)
     total = report.total_tokens
     if total is None or (declared and declared.total_tokens == total):
         return declared
-    for cached_at in _DECLARED_FIRST[cached_placement]:
+    for cached_at in (cache.read_at,) if cache.certain else _DECLARED_FIRST[cache.read_at]:
         for reasoning_at in _DECLARED_FIRST[semantics.reasoning]:
             other = reading(cached_at, reasoning_at)
             if other and other.total_tokens == total:
@@ -155,12 +210,17 @@ def to_openai(usage: Usage, cost_nanos: int) -> dict[str, Any]:
         "total_tokens": usage.total_tokens,
     }
     if usage.source == "provider":
-        details = {"cached_tokens": usage.cached_input}
-        if usage.cache_write:
-            details["cache_write_tokens"] = usage.cache_write
+        details = {"cached_tokens": usage.cached_input + usage.cached_audio_input}
+        if usage.cache_write or usage.cache_write_hour:
+            details["cache_write_tokens"] = usage.cache_write + usage.cache_write_hour
+        if usage.audio_input or usage.cached_audio_input:
+            details["audio_tokens"] = usage.audio_input + usage.cached_audio_input
         shown["prompt_tokens_details"] = details
-    if usage.reasoning is not None:
-        shown["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning}
+    details = {} if usage.reasoning is None else {"reasoning_tokens": usage.reasoning}
+    if usage.audio_output:
+        details["audio_tokens"] = usage.audio_output
+    if details:
+        shown["completion_tokens_details"] = details
     shown["cost_inr"] = format_inr(cost_nanos)
     if usage.source == "counted":
         shown["estimated"] = True
@@ -171,17 +231,32 @@ def _first(*figures: int | None) -> int | None:
     return next((figure for figure in figures if figure is not None), None)
 
 
-def _cache_figures(report: _Report, semantics: UsageSemantics) -> tuple[int, int, Placement]:
-    """Cache reads, cache writes, and where they stand relative to the prompt figure."""
+def _cache_figures(report: _Report, semantics: UsageSemantics) -> _Cache:
     details = report.prompt_tokens_details or report.input_tokens_details or _PromptDetails()
     read = _first(details.cached_tokens, report.cached_tokens, report.prompt_cache_hit_tokens)
     write = details.cache_write_tokens
     if read is None and write is None:
-        exclusive = report.cache_read_input_tokens, report.cache_creation_input_tokens
-        if exclusive != (None, None):
+        read, write = report.cache_read_input_tokens, report.cache_creation_input_tokens
+        if (read, write) != (None, None):
             # These two names come from a wire whose input figure never includes the cache.
-            return exclusive[0] or 0, exclusive[1] or 0, "beside"
-    return read or 0, write or 0, semantics.cached
+            hour = report.cache_creation.ephemeral_1h_input_tokens if report.cache_creation else None
+            written, for_an_hour = write or 0, min(hour or 0, write or 0)
+            return _Cache(read or 0, written - for_an_hour, for_an_hour, "beside", "beside", certain=True)
+    return _Cache(read or 0, write or 0, 0, semantics.cached, semantics.cache_write or semantics.cached)
+
+
+def _audio_figures(report: _Report, cached: int) -> tuple[int, int, int]:
+    """Audio tokens of the prompt, how many of them were cached, and those of the answer.
+
+    A provider that does not say which cached tokens were audio is taken to have cached the text first.
+    """
+    prompt = report.prompt_tokens_details or report.input_tokens_details or _PromptDetails()
+    heard = prompt.audio_tokens or 0
+    spoken = (report.completion_tokens_details or report.output_tokens_details or _CompletionDetails()).audio_tokens
+    if prompt.cached_tokens_details is not None:
+        return heard, min(prompt.cached_tokens_details.audio_tokens or 0, heard, cached), spoken or 0
+    text = _first(report.prompt_tokens, report.input_tokens, 0) or 0
+    return heard, max(0, min(heard, cached - max(text - heard, 0))), spoken or 0
 
 
 def _reasoning_figure(report: _Report) -> int | None:

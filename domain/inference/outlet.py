@@ -1,7 +1,7 @@
 """What the spine needs around it: where answers go, who calls providers, who counts tokens."""
 
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -12,6 +12,8 @@ from domain.inference.messages import Endpoint
 from domain.inference.ports import Reply
 from domain.inference.sizes import OutputSizes
 from domain.ledger.ports import Ledger
+from domain.routing.health import LocalHealth, RouteHealth
+from domain.routing.needs import Step
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -46,8 +48,10 @@ class Outlet(Protocol):
 
 
 class Upstream(Protocol):
-    def call(self, route: Route, endpoint: Endpoint, body: bytes, *, first_byte_seconds: float) -> Awaitable[Reply]:
-        """Asks one provider. Raises UpstreamFault."""
+    def call(
+        self, route: Route, endpoint: Endpoint, body: bytes, *, streamed: bool, first_byte_seconds: float
+    ) -> Awaitable[Reply]:
+        """Asks one provider; `streamed` is what the body asks for. Raises UpstreamFault."""
         ...
 
 
@@ -68,7 +72,8 @@ class Patience(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Services:
-    """All that serving a call needs. `configured` gives the providers that can be called now."""
+    """All that serving a call needs. `configured` gives the providers that can be called now, `chain` the steps that an
+    org has saved for a model."""
 
     catalog: Callable[[], Catalog]
     configured: Callable[[], Collection[str]]
@@ -78,3 +83,5 @@ class Services:
     sizes: OutputSizes
     patience: Patience
     clock: Callable[[], int]
+    health: RouteHealth = field(default_factory=lambda: LocalHealth(lambda: 0))
+    chain: Callable[[str, str], Sequence[Step]] = lambda org, model: ()

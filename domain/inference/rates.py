@@ -3,16 +3,20 @@ it. Time is handed in, as whole microseconds of any clock that does not go back.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
+from operator import attrgetter
 from typing import Protocol
 
 import msgspec
 
 SECOND_MICROS = 1_000_000
 
+Limit = tuple[str, int]
+"""A scope, such as one key, and how many of its requests may pass within any window."""
+
 
 class Window(msgspec.Struct, frozen=True):
-    """The answer to one request: whether it passes, and the state of its scope's window after it.
+    """The answer to one request: whether it passes, and the state of its tightest limit's window after it.
 
     `remaining` more may pass at this moment; after `reset_seconds` none that passed counts any more. A refused
     request may be repeated with success after `retry_seconds`, unless others are quicker; 0 for one that passed.
@@ -32,41 +36,55 @@ class RateWindows(Protocol):
     def degraded(self) -> bool:
         """True while every process counts for itself, because what they share cannot be reached."""
 
-    def take(self, scope: str, limit: int) -> Awaitable[Window]:
-        """Passes a request if fewer than `limit` of `scope` passed within the last minute, and counts it if so.
+    def take(self, *limits: Limit) -> Awaitable[Window]:
+        """Passes a request if of each scope fewer than its limit passed within the last minute, and counts it in each.
 
-        A refused request counts nothing. A limit below 1 refuses all. Raises nothing.
+        A refused request counts nowhere. A limit below 1 refuses all. The answer is that of the tightest limit. There
+        is at least one, and no scope twice. Raises nothing.
         """
         ...
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What became of a group of requests of one scope that came at one moment.
+    """What one of its limits says of a group of requests that came at one moment.
 
-    `before` had passed within the window, the first `granted` of the group pass. Then `retry` microseconds go by until
-    one more may pass (0 when it may at once), and `reset` until none that passed counts any more.
+    `before` had passed within the window, the first `granted` of the group pass: as many as all limits of the group
+    allow. Then `retry` microseconds go by until one more may pass (0 when it may at once), and `reset` until none that
+    passed counts any more.
     """
 
+    limit: int
     before: int
     granted: int
     retry: int
     reset: int
 
     def tightened(self, other: "Taken") -> "Taken":
-        """What two windows that must both allow a request say together."""
+        """What two windows of one limit say together that must both allow a request."""
         return Taken(
+            self.limit,
             max(self.before, other.before),
             min(self.granted, other.granted),
             max(self.retry, other.retry),
             max(self.reset, other.reset),
         )
 
-    def window(self, place: int, *, limit: int) -> Window:
-        """The answer to the request at `place` (from 0) of the group."""
-        reset_seconds = self.reset / SECOND_MICROS
-        if place < self.granted:
-            return Window(True, limit, limit - self.before - place - 1, reset_seconds, 0.0)
-        return Window(False, limit, 0, reset_seconds, self.retry / SECOND_MICROS)
+    @property
+    def room(self) -> int:
+        return self.limit - self.before
+
+
+def window_of(taken: Sequence[Taken], *, place: int) -> Window:
+    """The answer to the request at `place` (from 0) of a group, from what its limits say."""
+    if place < taken[0].granted:
+        tightest = taken[0] if len(taken) == 1 else min(taken, key=_room)
+        return Window(True, tightest.limit, tightest.room - place - 1, tightest.reset / SECOND_MICROS, 0.0)
+    tightest = max(taken, key=_retry)
+    return Window(False, tightest.limit, 0, tightest.reset / SECOND_MICROS, tightest.retry / SECOND_MICROS)
+
+
+_room = attrgetter("room")
+_retry = attrgetter("retry")
 
 
 class RollingWindows:
@@ -83,22 +101,38 @@ class RollingWindows:
     def __len__(self) -> int:
         return len(self._scopes)
 
-    def take(self, scope: str, *, limit: int, wanted: int, now: int) -> Taken:
-        """Lets as many of `wanted` requests pass as the limit allows. With `wanted` 0 it only looks."""
+    def have_room(self, limits: Sequence[Limit], *, now: int) -> bool:
+        """Whether one more request would pass."""
+        for scope, limit in limits:  # noqa: SIM110  # a generator costs as much as all the rest of it
+            if self._window(scope, now).count >= limit:
+                return False
+        return True
+
+    def take(self, limits: Sequence[Limit], *, wanted: int, now: int) -> list[Taken]:
+        """Lets as many of `wanted` requests pass as all limits allow. With `wanted` 0 it only looks."""
+        windows = [self._window(scope, now) for scope, _ in limits]
+        granted = wanted
+        for (_, limit), passed in zip(limits, windows, strict=True):
+            granted = max(0, min(granted, limit - passed.count))
+        answers = []
+        for (scope, limit), passed in zip(limits, windows, strict=True):
+            before = passed.count
+            if granted:
+                passed.runs.append((now, granted))
+                passed.count += granted
+                self._scopes[scope] = passed
+                self._scopes.move_to_end(scope)
+                self._forget_idle(now)
+            reset = passed.runs[-1][0] + self._length - now if passed.runs else 0
+            answers.append(Taken(limit, before, granted, self._retry(passed, limit=limit, now=now), reset))
+        return answers
+
+    def _window(self, scope: str, now: int) -> "_Passed":
         passed = self._scopes.get(scope) or _Passed()
         runs = passed.runs
         while runs and runs[0][0] <= now - self._length:
             passed.count -= runs.popleft()[1]
-        before = passed.count
-        granted = max(0, min(wanted, limit - before))
-        if granted:
-            runs.append((now, granted))
-            passed.count += granted
-            self._scopes[scope] = passed
-            self._scopes.move_to_end(scope)
-            self._forget_idle(now)
-        reset = runs[-1][0] + self._length - now if runs else 0
-        return Taken(before, granted, self._retry(passed, limit=limit, now=now), reset)
+        return passed
 
     def _retry(self, passed: "_Passed", *, limit: int, now: int) -> int:
         leaving = passed.count - limit + 1  # so many must stop counting before one more may pass

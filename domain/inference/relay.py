@@ -13,6 +13,7 @@ from domain.inference.outlet import Outlet, Served
 from domain.inference.ports import Reply, UpstreamFault
 from domain.inference.replies import Piece, StreamRewriter, Unusable, read_chunk
 from domain.inference.sse import DONE, Frames, FrameTooLong, frame_of
+from domain.inference.wires.wire import Framing
 
 # A provider may put several tokens in a frame, or none: both ways of counting are bounds from below and above.
 BYTES_PER_TOKEN = 3
@@ -36,6 +37,8 @@ class Stream:
 
     `grow` extends the hold towards so many output tokens, or only renews it, and answers how many it covers now;
     `due` tells when a renewal is; `count` is the tokenizer. `id` and `created` are ours until the provider gives its.
+    `frames` finds the chunks in the provider's bytes; `tier` is the service tier that it says it serves in;
+    `content_at` is when its first content came, 0 before that.
     """
 
     served: Served
@@ -48,8 +51,12 @@ class Stream:
     grace_seconds: float
     id: str
     created: int
+    frames: Framing = field(default_factory=Frames)
+    clock: Callable[[], int] = lambda: 0
+    content_at: int = 0
     text: list[str] = field(default_factory=list)
     usage: Mapping[str, Any] | None = None
+    tier: str | None = None
     ending: str = "finished"
     opened: bool = False
     finished: set[int] = field(default_factory=set)
@@ -75,6 +82,8 @@ class Stream:
             self.usage = piece.usage
         elif piece.text:
             self.usage = None  # a report that more text followed was not the last word
+        if piece.tier is not None:
+            self.tier = piece.tier
         if piece.id is not None and not self._named:
             self.id, self.created, self._named = piece.id, piece.created or self.created, True
         self.finished.update(piece.finished)
@@ -124,6 +133,7 @@ class Stream:
             return
         if not self.opened:
             self.opened = True
+            self.content_at = self.clock()
             self.outlet.open(self.served)
             frames.insert(0, self._kept_back)
             self._kept_back = b""
@@ -137,7 +147,7 @@ async def relay(reply: Reply, stream: Stream) -> None:
     Raises Broken when the provider breaks off, sends an error or nonsense.
     """
     loop = asyncio.get_running_loop()
-    frames = Frames()
+    frames = stream.frames
     rewriter = StreamRewriter(stream.served.model, id=stream.id, created=stream.created)
     stream.outlet.when_gone(lambda: _leave(loop, reply, stream))
     done = False
@@ -161,7 +171,7 @@ async def relay(reply: Reply, stream: Stream) -> None:
         raise Broken("cut", "The provider ended the stream before the answer was complete.", opened=stream.opened)
 
 
-async def _pass_block(block: bytes, frames: Frames, rewriter: StreamRewriter, stream: Stream) -> bool:
+async def _pass_block(block: bytes, frames: Framing, rewriter: StreamRewriter, stream: Stream) -> bool:
     """Meters and passes on what a block completes. True when the provider said that it is done."""
     done = False
     passed: list[bytes] = []

@@ -53,6 +53,7 @@ class _Chunk(msgspec.Struct):
     message: Any = None
     detail: Any = None
     x_groq: _Groq | None = None
+    service_tier: Any = None
 
 
 class Piece(msgspec.Struct):
@@ -71,6 +72,7 @@ class Piece(msgspec.Struct):
     id: str | None = None
     created: int | None = None
     model: str | None = None
+    tier: str | None = None
 
 
 _chunk = msgspec.json.Decoder(_Chunk)
@@ -95,6 +97,7 @@ def read_chunk(data: bytes) -> Piece:
         id=chunk.id if isinstance(chunk.id, str) else None,
         created=chunk.created if isinstance(chunk.created, int) else None,
         model=chunk.model,
+        tier=chunk.service_tier if isinstance(chunk.service_tier, str) else None,
     )
     piece.regular = piece.id is not None and piece.created is not None and isinstance(chunk.object, str)
     usage = chunk.usage
@@ -220,10 +223,12 @@ _whole_choices = msgspec.json.Decoder(list[_WholeChoice])
 
 
 class Whole(msgspec.Struct):
-    """A whole answer: its members as the provider's own bytes, its report of usage, and its text if that is needed."""
+    """A whole answer: its members as the provider's own bytes, its report of usage, the service tier that served, and
+    its text if that is needed."""
 
     members: dict[str, msgspec.Raw]
     usage: Mapping[str, Any] | None
+    tier: str | None = None
 
     def text(self) -> str:
         """What would have to be counted if the provider reported no usage."""
@@ -241,6 +246,7 @@ def read_whole(endpoint: Endpoint, body: bytes) -> Whole:
         if "error" in members and (error := msgspec.json.decode(members["error"])):
             raise Unusable(error_text(error))
         usage = msgspec.json.decode(members["usage"]) if "usage" in members else None
+        tier = msgspec.json.decode(members["service_tier"]) if "service_tier" in members else None
         if endpoint == "chat":
             answered = bool(_whole_choices.decode(members.get("choices", b"[]")))
         else:
@@ -249,7 +255,11 @@ def read_whole(endpoint: Endpoint, body: bytes) -> Whole:
         raise Unusable("The provider's answer is not a JSON object of the expected shape.") from error
     if not answered:
         raise Unusable("The provider's answer is empty.")
-    return Whole(members=members, usage=usage if isinstance(usage, dict) else None)
+    return Whole(
+        members=members,
+        usage=usage if isinstance(usage, dict) else None,
+        tier=tier if isinstance(tier, str) else None,
+    )
 
 
 def answer_with(whole: Whole, *, model: str, usage: Usage, cost_nanos: int) -> bytes:
@@ -285,7 +295,8 @@ def error_text(error: Any) -> str:
     if isinstance(error, dict):
         inner = error.get("error") or error
         if isinstance(inner, dict):
-            error = inner.get("message") or inner.get("detail") or inner.get("code") or "unspecified error"
+            told = (inner.get(name) for name in ("message", "Message", "detail", "code"))
+            error = next((each for each in told if each), "unspecified error")
         else:
             error = inner
     return str(error)[:500]

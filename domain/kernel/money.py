@@ -57,6 +57,11 @@ def show_inr(nanos: int) -> str:
     return f"{'-' if nanos < 0 else ''}₹{','.join(groups)}.{fraction:02d}"
 
 
+def percent_down_to_paisa(nanos: int, percent: int) -> int:
+    """So many percent of an amount that is not negative, rounded down to a whole paisa, in nano-rupees."""
+    return nanos * percent // (100 * NANOS_PER_PAISA) * NANOS_PER_PAISA
+
+
 def rate_from_inr_per_mtok(text: str) -> int:
     """Nano-rupees per token of a price in ₹ per million tokens with at most three decimals; raises ValueError."""
     nanos = Decimal(text).scaleb(3)
@@ -70,4 +75,25 @@ def rate_from_usd_per_mtok(text: str, *, inr_per_usd: Decimal, margin: Decimal) 
     exact = Decimal(text) * inr_per_usd * (1 + margin) * 1000
     if not exact.is_finite() or exact < 0:
         raise ValueError(f"not a price per million tokens: {text!r}")
+    return int(exact.to_integral_value(rounding="ROUND_CEILING"))
+
+
+def half_up(numerator: int, denominator: int) -> int:
+    """The one rounding of taxes: to the nearest whole number, a half upwards. Neither may be negative."""
+    return (2 * numerator + denominator) // (2 * denominator)
+
+
+def nanos_from_inr(text: str, *, parts: int = 1) -> int:
+    """Nano-rupees of one of so many equal parts of an amount of rupees, rounded up; raises ValueError."""
+    nanos = parse_inr(text)
+    if nanos < 0:
+        raise ValueError(f"not a price: {text!r}")
+    return -(-nanos // parts)
+
+
+def nanos_from_usd(text: str, *, inr_per_usd: Decimal, margin: Decimal, parts: int = 1) -> int:
+    """Nano-rupees of one of so many equal parts of an amount of US dollars, rounded up; raises ValueError."""
+    exact = Decimal(text) * inr_per_usd * (1 + margin) * NANOS_PER_RUPEE / parts
+    if not exact.is_finite() or exact < 0:
+        raise ValueError(f"not a price: {text!r}")
     return int(exact.to_integral_value(rounding="ROUND_CEILING"))

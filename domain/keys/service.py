@@ -1,4 +1,4 @@
-"""What can be done with keys: mint, change, revoke. Each function decides on the org as a whole and appends once."""
+"""What can be done with keys: mint, change, rotate, revoke. Each function decides on the org as a whole."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,11 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from domain.accounts.org import Org, check_limit, clean_name, require_org
-from domain.kernel.clock import DAY
+from domain.accounts.roles import require_role
+from domain.kernel.clock import DAY, SECOND
 from domain.kernel.errors import Invalid, NotFound
 from domain.kernel.events import Event
-from domain.kernel.store import Change, Decision, Store
+from domain.kernel.store import Change, Decision, Store, fold
 from domain.keys.events import (
     KeyDisabled,
     KeyEnabled,
@@ -18,12 +19,14 @@ from domain.keys.events import (
     KeyModelsChanged,
     KeyRenamed,
     KeyRevoked,
+    KeyRotated,
+    TrialBegan,
 )
-from domain.keys.key import PREFIX_LENGTH, SCOPES, Key, key_digest
+from domain.keys.key import PREFIX_LENGTH, SCOPES, Key, check_models, key_digest
+from domain.keys.trial import TrialTerms, check_ceiling, check_trial_models, end_overtaken_trial, trial_stream
 
 EXPIRY_DAYS_MAX = 365
-MODELS_MAX = 100
-MODEL_LENGTH_MAX = 200
+GRACE_MINUTES_MAX = 1_440
 
 
 class KeyTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,19 +66,30 @@ def mint_key(
     at: int,
     by: str,
     replacing: str | None = None,
+    trial: TrialTerms | None = None,
 ) -> int | None:
     """Records the new key under its keyed hash; the active key named `replacing`, if there is one, is revoked with it.
 
-    A repeat with the same id changes nothing. Raises Invalid `key_limit`, `duplicate_key_name` or `invalid_request`,
-    and NotFound where the org or workspace is unknown.
+    It gets the role that `by` has in the org. With `trial` it is a trial key unless the org had its trial; the first
+    begins it.
+    A repeat with the same id changes nothing. Raises Invalid `key_limit`, `duplicate_key_name`, `trial_ceiling` or
+    `invalid_request`, Forbidden `forbidden_role` where `by` is no admin, and NotFound where the org or workspace is
+    unknown.
     """
 
     def decide(state: Org) -> Decision:
         require_org(state)
         if key in state.keys:
             return []
+        role = require_role(state.role_of(by), "admin")
         old = [other for other in state.active_keys(at) if other.name == replacing]
         active = [other for other in state.active_keys(at) if other not in old]
+        began = [] if trial is None else _begin_trial(state, trial)
+        on_trial = fold(state.trial, began)
+        if trial is not None and on_trial.running:
+            check_ceiling(on_trial, rpm_limit=terms.rpm_limit, daily_limit=terms.daily_limit)
+            if terms.scope == "full":
+                raise Invalid("trial_ceiling", "A trial key has scope 'inference'; add credit first.", param="scope")
         if len(active) >= active_max:
             raise Invalid("key_limit", f"An org has at most {active_max} active keys; revoke one you no longer need.")
         minted = KeyMinted(
@@ -89,12 +103,18 @@ def mint_key(
             rpm_limit=check_limit(terms.rpm_limit, param="rpm_limit", least=1),
             daily_limit=check_limit(terms.daily_limit, param="daily_limit"),
             expires=_expiry(terms.expires_days, at=at),
-            models=_models(terms.models),
+            models=check_models(terms.models),
+            role=role,
+            minter=state.person_behind(by),
+            tier="trial" if trial is not None and on_trial.running else "standard",
         )
         revoked = [(f"key:{other.id}", KeyRevoked(org=org, reason="replaced")) for other in old]
-        return [*revoked, (f"key:{key}", minted)]
+        return [*revoked, *began, (f"key:{key}", minted)]
 
-    return store.change(Change(f"org:{org}", Org(), decide), at=at, by=by)
+    position = store.change(Change(f"org:{org}", Org(), decide), at=at, by=by)
+    if trial is not None:
+        end_overtaken_trial(store, org=org, at=at, by=by)
+    return position
 
 
 def update_key(store: Store, *, org: str, key: str, wishes: KeyWishes, at: int, by: str) -> int | None:
@@ -112,13 +132,45 @@ def update_key(store: Store, *, org: str, key: str, wishes: KeyWishes, at: int, 
         if wishes.name is not UNSET and (name := _free_name(others, wishes.name)) != now.name:
             facts.append(KeyRenamed(org=org, name=name))
         facts += _limit_changes(now, wishes)
-        if wishes.models is not UNSET and (models := _models(wishes.models)) != now.models:
+        if state.tier_of(now) == "trial":
+            given = (None if limit is UNSET else limit for limit in (wishes.rpm_limit, wishes.daily_limit))
+            rpm_limit, daily_limit = given
+            check_ceiling(state.trial, rpm_limit=rpm_limit, daily_limit=daily_limit)
+        if wishes.models is not UNSET and (models := check_models(wishes.models)) != now.models:
             facts.append(KeyModelsChanged(org=org, models=models))
         if wishes.disabled is not UNSET and wishes.disabled != now.disabled:
             facts.append(KeyDisabled(org=org) if wishes.disabled else KeyEnabled(org=org))
         return [(f"key:{key}", fact) for fact in facts]
 
     return store.change(Change(f"org:{org}", Org(), decide), at=at, by=by)
+
+
+def rotate_key(
+    store: Store, *, org: str, key: str, secret: str, pepper: bytes, grace_minutes: int, at: int, by: str
+) -> int:
+    """Gives the key a new secret; the one before it is good for so many minutes more. Returns until when, in
+    microseconds since 1970. All else of the key goes on, and both secrets count against its limits.
+
+    Raises NotFound for a key that is unknown, revoked, expired or an agent's, and Invalid `invalid_request`.
+    """
+    if not 0 <= grace_minutes <= GRACE_MINUTES_MAX:
+        raise Invalid("invalid_request", f"grace_minutes must be 0 to {GRACE_MINUTES_MAX}.", param="grace_minutes")
+    until = at + grace_minutes * 60 * SECOND
+    digest = key_digest(pepper, secret.encode()).hex()
+
+    def decide(state: Org) -> Decision:
+        now = state.key(key)
+        if not now.active(at) or not now.digest:
+            raise NotFound("not_found", "This key is over, or has no secret; mint another.", param="id")
+        if now.digest == digest:
+            return []
+        rotated = KeyRotated(
+            org=org, prefix=secret[:PREFIX_LENGTH], digest=digest, old_digest=now.digest, old_until=until
+        )
+        return [(f"key:{key}", rotated)]
+
+    store.change(Change(f"org:{org}", Org(), decide), at=at, by=by)
+    return until
 
 
 def revoke_key(store: Store, *, org: str, key: str, reason: str, at: int, by: str) -> int | None:
@@ -128,6 +180,17 @@ def revoke_key(store: Store, *, org: str, key: str, reason: str, at: int, by: st
         return [] if state.key(key).revoked is not None else [(f"key:{key}", KeyRevoked(org=org, reason=reason))]
 
     return store.change(Change(f"org:{org}", Org(), decide), at=at, by=by)
+
+
+def _begin_trial(state: Org, terms: TrialTerms) -> list[tuple[str, Event]]:
+    """The fact that begins the org's trial, unless it has begun or is over. Raises Invalid `trial_ceiling`."""
+    if state.trial.ended:
+        return []
+    check_trial_models(terms.models)
+    if state.trial.running:
+        return []
+    began = TrialBegan(org=state.id, rpm_limit=terms.rpm_limit, daily_limit=terms.daily_limit)
+    return [(trial_stream(state.id), began)]
 
 
 def _limit_changes(now: Key, wishes: KeyWishes) -> list[Event]:
@@ -171,13 +234,3 @@ def _expiry(days: int | None, *, at: int) -> int | None:
     if not 1 <= days <= EXPIRY_DAYS_MAX:
         raise Invalid("invalid_request", f"expires_days must be 1 to {EXPIRY_DAYS_MAX}, or null.", param="expires_days")
     return at + days * DAY
-
-
-def _models(models: tuple[str, ...]) -> tuple[str, ...]:
-    if len(models) > MODELS_MAX or any(not 1 <= len(model) <= MODEL_LENGTH_MAX for model in models):
-        raise Invalid(
-            "invalid_request",
-            f"models takes at most {MODELS_MAX} model ids of 1 to {MODEL_LENGTH_MAX} characters; none means all.",
-            param="models",
-        )
-    return tuple(dict.fromkeys(models))

@@ -7,7 +7,8 @@ which lot they spend: that follows from what was spent in all, since between two
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from domain.kernel.events import Event
+from domain.kernel.events import Event, Recorded
+from domain.kernel.store import fold
 from domain.ledger.events import (
     CreditAdded,
     CreditExpired,
@@ -86,7 +87,9 @@ class Account:
 
     def when_spent(self, spent: int) -> "Account":
         """The account once the org has spent so much in all. Raises AssertionError for more than all lots have left."""
-        to_spend = max(spent - self.spent, 0)
+        if spent <= self.spent:
+            return self
+        to_spend = spent - self.spent
         changed = []
         for lot in self.in_order_of_spending():
             part = min(lot.left, to_spend)
@@ -94,7 +97,7 @@ class Account:
                 changed.append(replace(lot, left=lot.left - part))
                 to_spend -= part
         assert to_spend == 0, f"{to_spend} was spent that no lot had"
-        return replace(self._with(changed), spent=max(spent, self.spent))
+        return replace(self._with(changed), spent=spent)
 
     def in_order_of_spending(self) -> list[Lot]:
         """Every lot with something left, first the one that is spent first."""
@@ -122,3 +125,12 @@ class Account:
 
     def _forget(self, reference: str) -> "Account":
         return replace(self, withheld={key: parts for key, parts in self.withheld.items() if key != reference})
+
+
+def account_when(facts: Iterable[Recorded], *, spent: int) -> Account:
+    """The account by the first facts of its stream, once calls have spent so much in all.
+
+    Where clocks differ, more may be `spent` at a past moment than those facts had brought in: then nothing is left.
+    """
+    account = fold(Account(), ((fact.stream, fact.event) for fact in facts))
+    return account.when_spent(min(spent, account.spent + account.left))

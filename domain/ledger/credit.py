@@ -1,12 +1,27 @@
 """Credit that comes in without a payment, and credit whose time is over."""
 
+from typing import Literal
+
 from domain.kernel.errors import Invalid
 from domain.kernel.store import Decision, Reader, Store
-from domain.ledger.account import Account
+from domain.keys.trial import end_trial
+from domain.ledger.account import Account, Lot
 from domain.ledger.events import CreditExpired, CreditGranted
 
 GRANT_MAX = 10**17
 """Ten crore rupees in nano-rupees: a slip of the finger must not bring the ledger near what a bigint holds."""
+
+
+SIGN_UP_GRANT = "signup"
+"""The grant of an org's sign-up credit: one name for all orgs, so that none gets it twice."""
+
+PROMO_GRANT = "promo:"
+"""What the grant of a promo code begins with; the code follows."""
+
+
+def kind_of_grant(grant: str) -> Literal["promo", "adjustment"]:
+    """How a grant is shown: `promo` for sign-up credit and promo codes, `adjustment` for all that an operator gives."""
+    return "promo" if grant == SIGN_UP_GRANT or grant.startswith(PROMO_GRANT) else "adjustment"
 
 
 def account_of(read: Reader, org: str) -> Account:
@@ -34,13 +49,14 @@ def grant_credit(
         granted = CreditGranted(
             org=org, grant=grant, amount=amount, reason=reason, expires=expires, spent=account.spent
         )
-        return [(f"account:{org}", granted)]
+        return [(f"account:{org}", granted), *end_trial(read, org)]
 
     return store.locked(decide, at=at, by=by)
 
 
 def expire_credit(store: Store, *, org: str, lot: str, at: int, by: str) -> int | None:
-    """Takes what is left of a lot whose time is over. What calls in flight were promised stays for the next time.
+    """Takes what is left of a lot whose time is over. What calls in flight were promised stays for the next time, and
+    so does what is withheld.
 
     A repeat is harmless: it takes what has come back since, and once nothing is left returns None.
     """
@@ -50,10 +66,19 @@ def expire_credit(store: Store, *, org: str, lot: str, at: int, by: str) -> int 
         old = account.lots.get(lot)
         if old is None or old.expires is None or old.expires > at or old.closed:
             return []
-        amount = min(old.left, read.balance(org).available)
-        if amount == 0 and old.left > 0:
+        amount = old.left - _promised(account, old, held=read.balance(org).held)
+        withheld = sum(parts.get(lot, 0) for parts in account.withheld.values())
+        left = old.left + withheld - amount
+        if amount == 0 and left > 0:
             return []
-        expired = CreditExpired(org=org, lot=lot, amount=amount, left=old.left - amount, spent=account.spent)
+        expired = CreditExpired(org=org, lot=lot, amount=amount, left=left, spent=account.spent)
         return [(f"account:{org}", expired)]
 
     return store.locked(decide, at=at, by=by)
+
+
+def _promised(account: Account, lot: Lot, *, held: int) -> int:
+    """How much of a lot the calls in flight will spend if they cost all that is held for them."""
+    order = account.in_order_of_spending()
+    sooner = sum(each.left for each in order[: order.index(lot)]) if lot in order else 0
+    return min(lot.left, max(held - sooner, 0))

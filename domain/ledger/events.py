@@ -12,11 +12,14 @@ import msgspec
 from domain.catalog.price import Rates
 from domain.inference.metering import Usage
 from domain.kernel.events import Event, fact
+from domain.routing.needs import Optimize
+from domain.routing.ranking import Figures
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     """One call of one route: `route` is `provider/model`; `end` is `served`, `status`, `connect`, `timeout`, `cut`,
-    `protocol`, `error_frame` or `unusable`; `milliseconds` until the first byte, or until it failed.
+    `protocol`, `error_frame`, `unusable`, or `parameters` where its wire has no words for the request, so that it was
+    not called; `milliseconds` until the first byte, or until it failed.
     `cost_unknown`: the provider may have billed us for it; that is never put on the user."""
 
     route: str
@@ -55,7 +58,8 @@ class CreditAdded(Event, frozen=True, kw_only=True):
 
 @fact("ledger.credit_expired.v1")
 class CreditExpired(Event, frozen=True, kw_only=True):
-    """A lot's time is over: `amount` of it is gone. `left` is promised to calls in flight, and expires after them."""
+    """A lot's time is over: `amount` of it is gone. `left` is promised to calls in flight or withheld, and
+    expires if it comes back."""
 
     org: str
     lot: str
@@ -102,7 +106,9 @@ class CreditWithdrawn(Event, frozen=True, kw_only=True):
 class CreditHeld(Event, frozen=True, kw_only=True):
     """Credit set aside before any provider is called. `candidates` are the routes in the order of trying,
     `excluded` the others with the reason; `constraints` what the caller asked of the routing. `body_digest` is kept for
-    calls with an idempotency key only."""
+    calls with an idempotency key only. `allowance` is what the call counts against beside its key and workspace: an
+    ephemeral key with a budget, or an org's trial. `observed` are the figures that put the candidates in order, by what
+    the call wanted to `optimize`: `domain.routing.ranking.order_of` gives that order again."""
 
     org: str
     key: str
@@ -118,6 +124,9 @@ class CreditHeld(Event, frozen=True, kw_only=True):
     input_tokens: int = 0
     output_tokens: int = 0
     streamed: bool = False
+    allowance: str = ""
+    optimize: Optimize = "price"
+    observed: dict[str, Figures] = {}
 
 
 @fact("ledger.hold_extended.v1")
@@ -132,7 +141,8 @@ class HoldExtended(Event, frozen=True, kw_only=True):
 @fact("ledger.request_settled.v1")
 class RequestSettled(Event, frozen=True, kw_only=True):
     """A served request and what it cost. `cost` is the debit; `shortfall` what the usage was worth beyond the hold and
-    could not be taken. `ending` is `finished`, `client_gone` or `ceiling`. Times are milliseconds from the start."""
+    could not be taken, `waived` what is free by intention, as on a trial. `ending` is `finished`, `client_gone` or
+    `ceiling`. Times are milliseconds from the start."""
 
     org: str
     key: str
@@ -151,6 +161,7 @@ class RequestSettled(Event, frozen=True, kw_only=True):
     ending: str = "finished"
     shortfall: int = 0
     streamed: bool = False
+    waived: int = 0
 
 
 @fact("ledger.hold_released.v1")
@@ -193,6 +204,30 @@ class RequestRefused(Event, frozen=True, kw_only=True):
     model: str
     code: str
     streamed: bool = False
+
+
+@fact("ledger.request_disputed.v1")
+class RequestDisputed(Event, frozen=True, kw_only=True):
+    """The org objects to what an ended request cost it. Stream: `dispute:<request>`. `reason` is sealed."""
+
+    org: str
+    request: str
+    cost: int
+    reason: str
+
+
+@fact("ledger.request_dispute_decided.v1")
+class RequestDisputeDecided(Event, frozen=True, kw_only=True):
+    """The one decision of a dispute: `given_back`, `stands` or `nothing_charged`, and `why` in a sentence for the org.
+
+    `amount` comes back as the grant `dispute:<request>`. Stream: `dispute:<request>`.
+    """
+
+    org: str
+    request: str
+    outcome: str
+    amount: int
+    why: str
 
 
 Ending = RequestSettled | HoldReleased | HoldExpired

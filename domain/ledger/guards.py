@@ -10,7 +10,7 @@ from domain.accounts.events import OrgCreated, WorkspaceBudgetChanged, Workspace
 from domain.kernel.clock import ist_day, ist_month
 from domain.kernel.events import Event
 from domain.kernel.money import Balance
-from domain.keys.events import KeyLimitsChanged, KeyMinted
+from domain.keys.events import EphemeralKeyMinted, KeyLimitsChanged, KeyMinted, TrialBegan
 from domain.ledger.events import (
     CreditAdded,
     CreditExpired,
@@ -30,6 +30,7 @@ class Allowance:
     """What a key or workspace may spend in a month (India time) and how often it may call in a day.
 
     `used` and `held` belong to `month` (yyyymm), `calls` to `day`; a hold of an earlier month no longer counts here.
+    The further allowance of a hold is for good, without months: 0.
     """
 
     budget: int | None = None
@@ -56,6 +57,12 @@ class Hold:
     amount: int
     expires: int
     version: int
+    allowance: str | None = None
+
+    @property
+    def scopes(self) -> list[tuple[str, int]]:
+        """The allowances that it counts against, each with its month."""
+        return _scopes(self.key, self.workspace, self.allowance, self.month)
 
 
 @dataclass
@@ -77,9 +84,10 @@ class Denied:
 
 
 def may_hold(guards: Guards, held: CreditHeld) -> Denied | None:
-    """None if the credit can be set aside; checks in the published order: daily, key, workspace, balance."""
-    month, day = ist_month(held.at), ist_day(held.at)
-    for scope, code in ((held.key, "key_budget"), (held.workspace, "workspace_budget")):
+    """None if the credit can be set aside; checks in the published order: daily, key, workspace, balance; what an
+    ephemeral key or a trial allows comes before those."""
+    this_month, day = ist_month(held.at), ist_day(held.at)
+    for scope, month in _scopes(held.key, held.workspace, held.allowance, this_month):
         allowance = guards.allowances.get(scope)
         if allowance is None:
             return Denied("unknown")
@@ -87,10 +95,10 @@ def may_hold(guards: Guards, held: CreditHeld) -> Denied | None:
             return Denied("period")
         calls = allowance.calls if allowance.day == day else 0
         if allowance.daily is not None and calls + 1 > allowance.daily:
-            return Denied("daily", allowance.daily, calls)
+            return Denied("trial_daily" if scope == held.allowance else "daily", allowance.daily, calls)
         spent = allowance.used + allowance.held if allowance.month == month else 0
         if allowance.budget is not None and spent + held.amount > allowance.budget:
-            return Denied(code, allowance.budget, spent)
+            return Denied(_budget_code(held, scope), allowance.budget, spent)
     balance = guards.balances.get(held.org)
     if balance is None:
         return Denied("insufficient_credits")
@@ -104,13 +112,13 @@ def may_extend(guards: Guards, request: str, amount: int) -> Denied | None:
     hold = guards.holds.get(request)
     if hold is None:
         return Denied("ended")
-    for scope, code in ((hold.key, "key_budget"), (hold.workspace, "workspace_budget")):
+    for scope, month in hold.scopes:
         allowance = guards.allowances[scope]
-        if allowance.month != hold.month or allowance.budget is None or amount == 0:
+        if allowance.month != month or allowance.budget is None or amount == 0:
             continue
         spent = allowance.used + allowance.held
         if spent + amount > allowance.budget:
-            return Denied(code, allowance.budget, spent)
+            return Denied(_budget_code(hold, scope), allowance.budget, spent)
     balance = guards.balances[hold.org]
     if balance.available < amount:
         return Denied("insufficient_credits", balance.available, balance.held)
@@ -143,6 +151,10 @@ def evolve(guards: Guards, stream: str, event: Event) -> None:
         case KeyLimitsChanged():
             allowance = guards.allowances[stream.removeprefix("key:")]
             allowance.budget, allowance.daily = event.monthly_budget, event.daily_limit
+        case EphemeralKeyMinted() if event.budget is not None:
+            guards.allowances[stream.removeprefix("ephemeral:")] = Allowance(budget=event.budget)
+        case TrialBegan():
+            guards.allowances[stream] = Allowance(daily=event.daily_limit)
         case CreditGranted() | CreditAdded() | CreditReturned():
             guards.balances[event.org].available += event.amount
         case CreditExpired() | CreditWithheld():
@@ -161,17 +173,26 @@ def evolve(guards: Guards, stream: str, event: Event) -> None:
 
 
 def _hold(guards: Guards, request: str, event: CreditHeld) -> None:
-    month, day = ist_month(event.at), ist_day(event.at)
+    this_month, day = ist_month(event.at), ist_day(event.at)
     balance = guards.balances[event.org]
     balance.available -= event.amount
     balance.held += event.amount
     assert balance.available >= 0, f"{event.org} was promised more than it had by {request}"
-    for scope in (event.key, event.workspace):
+    for scope, month in _scopes(event.key, event.workspace, event.allowance, this_month):
         allowance = guards.allowances[scope]
         allowance.roll(month=month, day=day)
         allowance.held += event.amount
         allowance.calls += 1
-    guards.holds[request] = Hold(event.org, event.key, event.workspace, month, event.amount, event.expires, version=1)
+    guards.holds[request] = Hold(
+        event.org,
+        event.key,
+        event.workspace,
+        this_month,
+        event.amount,
+        event.expires,
+        version=1,
+        allowance=event.allowance or None,
+    )
 
 
 def _extend(guards: Guards, request: str, event: HoldExtended) -> None:
@@ -180,8 +201,8 @@ def _extend(guards: Guards, request: str, event: HoldExtended) -> None:
     balance.available -= event.amount
     balance.held += event.amount
     assert balance.available >= 0, f"{hold.org} was promised more than it had by {request}"
-    for scope in (hold.key, hold.workspace):
-        if guards.allowances[scope].month == hold.month:
+    for scope, month in hold.scopes:
+        if guards.allowances[scope].month == month:
             guards.allowances[scope].held += event.amount
     hold.amount += event.amount
     hold.expires = event.expires
@@ -195,7 +216,19 @@ def _end(guards: Guards, request: str, *, held: int, cost: int) -> None:
     balance.available += hold.amount - cost
     balance.held -= hold.amount
     balance.spent += cost
-    for scope in (hold.key, hold.workspace):
-        if guards.allowances[scope].month == hold.month:
+    for scope, month in hold.scopes:
+        if guards.allowances[scope].month == month:
             guards.allowances[scope].used += cost
             guards.allowances[scope].held -= hold.amount
+
+
+def _scopes(key: str, workspace: str, allowance: str | None, month: int) -> list[tuple[str, int]]:
+    """In the order of checking."""
+    further = [(allowance, 0)] if allowance else []
+    return [*further, (key, month), (workspace, month)]
+
+
+def _budget_code(held: CreditHeld | Hold, scope: str) -> str:
+    if scope == held.allowance:
+        return "ephemeral_budget"
+    return "key_budget" if scope == held.key else "workspace_budget"

@@ -5,7 +5,7 @@ from domain.kernel.errors import Conflict, OutOfCredit, Refusal, TooMany, Unavai
 from domain.kernel.money import format_inr
 from domain.ledger.guards import Denied
 
-MONEY_CODES = frozenset({"insufficient_credits", "key_budget", "workspace_budget"})
+MONEY_CODES = frozenset({"insufficient_credits", "key_budget", "workspace_budget", "ephemeral_budget"})
 
 
 def room_nanos(denied: Denied) -> int:
@@ -35,6 +35,21 @@ def refusal_of(denied: Denied, *, needed: int, at: int) -> Refusal:
                 f"This {owner}'s monthly budget is ₹{format_inr(limit)}; ₹{format_inr(used)} is used or held and this "
                 f"call needs ₹{format_inr(needed)}. Raise the budget, or wait for the next month (India time).",
                 retry_after=(next_ist_month(at) - at) // SECOND + 1,
+            )
+        case "ephemeral_budget":
+            return TooMany(
+                "budget_exceeded",
+                f"This ephemeral key's budget is ₹{format_inr(limit)}; ₹{format_inr(used)} is used or held and this "
+                f"call needs ₹{format_inr(needed)}. Mint another key.",
+                retry_after=(next_ist_month(at) - at) // SECOND + 1,
+                repeatable=False,
+            )
+        case "trial_daily":
+            return TooMany(
+                "daily_limit_reached",
+                f"The trial keys of this org may make {limit} requests a day together. They are free again at "
+                "midnight, India time; add credit to lift that.",
+                retry_after=(next_ist_midnight(at) - at) // SECOND + 1,
             )
         case "daily":
             return TooMany(

@@ -2,12 +2,12 @@
 overshot.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
 from domain.catalog.model import Route
-from domain.catalog.price import Rates, ceiling, output_tokens_within
+from domain.catalog.price import Rates, ceiling, output_tokens_within, reachable
 from domain.kernel.errors import OutOfCredit
 from domain.kernel.money import format_inr
 
@@ -36,16 +36,23 @@ def size_hold(
     choices: int = 1,
     available_nanos: int | None = None,
     first_output_tokens: int | None = None,
+    tier: str = "",
+    rare: Collection[str] = (),
 ) -> Sizing:
     """The hold that covers this call on the dearest of the planned attempts.
 
     Output is as wanted, else the most that any attempt can write, else what `available_nanos` allows, but
     never under `OUTPUT_TOKENS_FLOOR` (or what was wanted, if that is less). With `first_output_tokens` only
     that much output per choice is held at first, and a stream has to extend its hold before it passes it.
-    Token figures but `input_tokens` are per choice. Raises OutOfCredit `insufficient_credits` if not even
+    Token figures but `input_tokens` are per choice. `tier` and `rare` classes of usage are what the call asks for,
+    as in `reachable`. Raises OutOfCredit `insufficient_credits` if not even
     the floor is affordable.
     """
-    rates = [route.rates for route in attempts if route.rates is not None]
+    rates = [
+        reachable(route.rates, prompt_tokens=input_tokens, tier=tier, rare=rare)
+        for route in attempts
+        if route.rates is not None
+    ]
     if len(rates) != len(attempts) or not rates:
         raise ValueError("a hold needs attempts, and a price for each of them")
     limit = output_tokens_wanted

@@ -115,14 +115,18 @@ class PaymentCaptured(Event, frozen=True, kw_only=True):
 
 @fact("payments.payment_set_aside.v1")
 class PaymentSetAside(Event, frozen=True, kw_only=True):
-    """Money that does not fit its order (amount, currency, or a second payment of one order) was not credited: an
-    operator has to look, and to send it back."""
+    """Money that does not fit its order was not credited: an operator has to look, and to send it back.
+
+    `amount_paise` is what of it is still with us, in the smallest unit of `currency`. `reason` is `unknown_order` (then
+    `org` is empty), `wrong_amount`, `wrong_currency`, `wrong_method`, `order_paid_already`, or `sent_back` where the
+    gateway had given money back before it could be credited."""
 
     org: str
     order: str
     payment: str
     amount_paise: int
     reason: str
+    currency: str = "INR"
 
 
 # Refunds and chargebacks
@@ -153,6 +157,9 @@ class RefundAccepted(Event, frozen=True, kw_only=True):
 
 @fact("payments.refund_processed.v1")
 class RefundProcessed(Event, frozen=True, kw_only=True):
+    """The money has gone back. `document` is the number of the refund voucher or credit note that was issued for it,
+    `reference` what the payer's bank calls the refund."""
+
     org: str
     refund: str
     payment: str
@@ -160,6 +167,7 @@ class RefundProcessed(Event, frozen=True, kw_only=True):
     credit: int
     gateway_refund: str = ""
     reference: str = ""
+    document: str = ""
 
 
 @fact("payments.refund_failed.v1")
@@ -235,6 +243,17 @@ class PromoRedeemed(Event, frozen=True, kw_only=True):
     amount: int
 
 
+@fact("payments.promo_missed.v1")
+class PromoMissed(Event, frozen=True, kw_only=True):
+    """A payment was credited without the promo credit that its order asked for: the code could no longer be redeemed.
+    `reason` is `unknown`, `disabled`, `not_yet`, `over`, `used_up` or `redeemed`. Stream: that of the payment."""
+
+    org: str
+    code: str
+    payment: str
+    reason: str
+
+
 # Documents
 
 
@@ -274,3 +293,22 @@ class DocumentRendered(Event, frozen=True, kw_only=True):
     number: str
     sha256: str
     size: int
+
+
+@fact("payments.document_mailed.v1")
+class DocumentMailed(Event, frozen=True, kw_only=True):
+    """A mail server took the document in charge. Recorded afterwards, so a crash in between may bring a second mail,
+    but no document stays unmailed. Stream: that of the payment."""
+
+    org: str
+    number: str
+
+
+@fact("payments.document_mail_refused.v1")
+class DocumentMailRefused(Event, frozen=True, kw_only=True):
+    """The document is not mailed: nobody to mail it to, or a server that will not have it. Stream: that of the
+    payment."""
+
+    org: str
+    number: str
+    reason: str

@@ -1,4 +1,4 @@
-"""A GSTIN names a taxpayer and, in its first two digits, the State he is registered in; its last character checks the rest."""
+"""A GSTIN names a taxpayer and, by its first two digits, where he is registered; its last character checks it all."""
 
 import re
 
@@ -10,7 +10,8 @@ _SHAPE = re.compile(r"[0-9]{2}[A-Z]{5}[0-9]{4}[A-Z][1-9A-Z]Z[0-9A-Z]")
 
 
 def check_gstin(text: str) -> str:
-    """The GSTIN of an ordinary taxpayer or of a unit in a special economic zone, which look alike: upper case, no blanks.
+    """The GSTIN of an ordinary taxpayer or of a unit in a special economic zone, which look alike: upper case,
+    no blanks.
 
     Raises Invalid `invalid_gstin`, also for the numbers of tax deductors, embassies and sellers from abroad, none of
     whom can be billed as a registered buyer.

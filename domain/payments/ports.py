@@ -147,3 +147,7 @@ class PaymentGateway(Protocol):
     def parse_webhook(self, raw: bytes) -> WebhookNotice:
         """What a webhook's body says; check its signature first. Raises Invalid("invalid_request")."""
         ...
+
+    def close(self) -> None:
+        """Ends its connections; they are made again when they are needed."""
+        ...

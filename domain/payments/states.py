@@ -1,6 +1,7 @@
-"""India's States as GST numbers them, and what a PIN code hints at. The hint may suggest or warn; tax never follows from it.
+"""India's States as GST numbers them, and what a PIN code hints at. A hint may suggest or warn; no tax follows from it.
 
-Codes: the list of the GST network. Union territories: CGST Act, section 2(114), those without a legislature of their own.
+Codes: the list of the GST network. Union territories: CGST Act, section 2(114); those with a
+legislature count as States.
 """
 
 from collections.abc import Mapping, Sequence
@@ -100,7 +101,7 @@ def city_of_pin(pin: str) -> str | None:
     return _CITIES.get(check_pin(pin)[:3])
 
 
-# By the first three digits. Postal circles cross State borders, so ranges overlap; a row above is likelier than one below.
+# By the first three digits. Postal circles cross State borders, so ranges overlap; a row above is the likelier one.
 _PIN_PREFIXES: Sequence[tuple[str, Sequence[tuple[int, int]]]] = (
     ("07", [(110, 110)]),
     ("06", [(121, 136)]),

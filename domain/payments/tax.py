@@ -8,7 +8,7 @@ whole rupees at 18 % on top. Section 170 of the CGST Act (whole rupees) is about
 
 from typing import Literal
 
-from domain.kernel.money import NANOS_PER_PAISA
+from domain.kernel.money import NANOS_PER_PAISA, half_up
 from domain.payments.events import Tax
 from domain.payments.gstin import state_of
 from domain.payments.states import ABROAD, STATES
@@ -75,8 +75,3 @@ def refund_share(original: Tax, *, taxable: int, refunded_before: int) -> Tax:
         for head in HEADS
     }
     return Tax(taxable=taxable, percent=original.percent, **shares)
-
-
-def half_up(numerator: int, denominator: int) -> int:
-    """The one rounding of taxes: to the nearest whole number, a half upwards. Neither may be negative."""
-    return (2 * numerator + denominator) // (2 * denominator)

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Literal
 
 from domain.catalog.model import INDIA, Model, Openness, Route
+from domain.catalog.price import offers_tier
 from domain.routing.needs import Needs, Step
 
 Reason = Literal[
@@ -20,6 +21,7 @@ Reason = Literal[
     "context_length",
     "service_tier",
     "parameters",
+    "circuit_open",
 ]
 
 EXPLANATIONS: dict[Reason, str] = {
@@ -30,8 +32,9 @@ EXPLANATIONS: dict[Reason, str] = {
     "no_price": "has no price here and serves only with your own key",
     "modality": "does not serve this kind of request",
     "context_length": "cannot take a prompt this long",
-    "service_tier": "is offered in the standard service tier only",
+    "service_tier": "is not offered in the service tier asked for",
     "parameters": "does not accept a parameter of the request",
+    "circuit_open": "has failed again and again and rests for half a minute",
 }
 
 _OPEN: frozenset[Openness] = frozenset({"open", "permissive"})
@@ -60,8 +63,13 @@ def exclusions(
         reasons.append("modality")
     if needs.input_tokens_least > route.context_length or 0 < route.priced_to_tokens < needs.input_tokens:
         reasons.append("context_length")
-    if needs.service_tier not in _STANDARD_TIERS:
+    if needs.service_tier not in _STANDARD_TIERS and not (route.rates and offers_tier(route.rates, needs.service_tier)):
         reasons.append("service_tier")
-    if not needs.fields.isdisjoint(route.refuses):
+    if not needs.fields.isdisjoint(route.refuses) or not _can_say(route, needs):
         reasons.append("parameters")
     return tuple(reasons)
+
+
+def _can_say(route: Route, needs: Needs) -> bool:
+    """Whether the route's wire has words for all that the request asks for."""
+    return route.takes is None or needs.fields - needs.idle <= route.takes

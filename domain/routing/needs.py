@@ -8,23 +8,32 @@ from domain.catalog.model import Modality
 
 Optimize = Literal["price", "latency", "uptime", "throughput", "auto"]
 
+OWN_ENDPOINT = "byoe:"
+"""What the name of an org's own endpoint begins with."""
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of a chain: a model, and the provider it is pinned to, if it is."""
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One step of a chain: a model, and the provider it is pinned to, if it is. One of a `saved` chain may name what is
+    no longer there."""
 
     model: str
     provider: str | None = None
+    saved: bool = False
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
-    """`steps[0]` is the primary, the others are fallbacks. Everything else binds every step.
+    """`steps[0]` is the primary, the others are fallbacks. Everything else binds every step. `may_chain`: the request
+    leaves it to its org what comes after the primary.
 
     `input_tokens` is an upper bound and decides about money; `input_tokens_least` is a lower bound and
     decides whether the prompt fits a model at all. `fields` are the top-level fields the provider would
-    see; `service_tier` is what the request asks for, empty where it does not say.
+    see, and what stands inside them that not every wire can say, as `field:what`; those of them in `idle` ask
+    for nothing. `service_tier` is what the request asks for, empty for the standard one; `rare` are the
+    classes of usage beyond plain tokens that it can cause.
     """
 
     steps: tuple[Step, ...]
+    may_chain: bool = False
     modality: Modality = "chat"
     optimize: Optimize = "price"
     india_only: bool = False
@@ -33,4 +42,6 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int = 0
     input_tokens_least: int = 0
     fields: frozenset[str] = frozenset()
+    idle: frozenset[str] = frozenset()
     service_tier: str = ""
+    rare: frozenset[str] = frozenset()

@@ -1,7 +1,7 @@
-"""Turns what a request needs and what the catalog offers into an ordered list of attempts, and the receipt
-of why.
+"""Turns what a request needs, what the catalog offers and how routes do into an ordered list of attempts, and the
+receipt of why.
 
-Pure: the same needs over the same catalog give the same plan.
+Pure: the same needs over the same catalog and health give the same plan.
 """
 
 from collections.abc import Collection
@@ -13,7 +13,9 @@ from domain.catalog.model import Route
 from domain.catalog.price import blended
 from domain.kernel.errors import Invalid, NotFound
 from domain.routing.eligibility import EXPLANATIONS, Reason, exclusions
-from domain.routing.needs import Needs, Step
+from domain.routing.health import NOTHING_OBSERVED, Health, circuit_name
+from domain.routing.needs import OWN_ENDPOINT, Needs, Step
+from domain.routing.ranking import UNOBSERVED, Figures, figures_of, rank
 
 ATTEMPTS_MAX = 10
 
@@ -32,35 +34,62 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """`attempts` is never empty and names each route once; `candidates` are all routes considered, as
-    looked at.
+    looked at. `observed` has the figures that put the eligible ones in order, by `provider/model` and in the order of
+    the catalog; `probes` are those of them whose circuit may be tried by one call.
     """
 
     attempts: tuple[Route, ...]
     candidates: tuple[Candidate, ...]
+    observed: dict[str, Figures] = {}
+    probes: frozenset[str] = frozenset()
+
+    @property
+    def receipt(self) -> dict[str, Figures]:
+        """The figures to be kept: none where there was nothing to choose between and nothing wrong."""
+        if len(self.observed) == 1 and all(each.circuit == "closed" for each in self.observed.values()):
+            return {}
+        return self.observed
 
 
-def plan(needs: Needs, catalog: Catalog, configured: Collection[str]) -> Plan:
+def plan(needs: Needs, catalog: Catalog, configured: Collection[str], health: Health = NOTHING_OBSERVED) -> Plan:
     """The routes to try, in order: step after step, inside a step ranked, at most `ATTEMPTS_MAX`, each
-    route once.
+    route once and in the first step that it fits.
 
-    A step without an eligible route is passed over. Raises NotFound `model_not_found` if a step names no
-    model of the catalog, Invalid `no_route` if no step has an eligible route.
+    A step without an eligible route is passed over, and so is one after the first that names what is not there (any
+    more). Raises NotFound `model_not_found` where the first names no model of the catalog, or one that the request
+    itself lists has a slip; Invalid `no_route` if no step has an eligible route.
     """
-    attempts: dict[tuple[str, str], Route] = {}
+    attempts: list[Route] = []
     candidates: list[Candidate] = []
+    observed: dict[str, Figures] = {}
+    probes: set[str] = set()
     for index, step in enumerate(needs.steps):
         model = catalog.models.get(step.model)
         if model is None:
-            raise NotFound(
-                "model_not_found",
-                f"There is no model '{step.model}'. GET /v1/models lists those there are.",
-                param="model" if index == 0 else f"fallbacks[{index - 1}].model",
-            )
-        eligible: list[Route] = []
+            if index == 0 or not (step.saved or names_own(step, catalog)):
+                raise NotFound(
+                    "model_not_found",
+                    f"There is no model '{step.model}'. GET /v1/models lists those there are.",
+                    param="model" if index == 0 else f"fallbacks[{index - 1}].model",
+                )
+            candidates.append(_absent(step, index))
+            continue
+        if step.provider is not None and step.provider not in catalog.providers:
+            candidates.append(_absent(step, index))
+        eligible: dict[str, Route] = {}
+        figures: dict[str, Figures] = {}
         for route in catalog.routes_of(step.model):
+            name = circuit_name(route)
+            standing = health.get(name, UNOBSERVED)
             against = exclusions(route, model=model, step=step, needs=needs, configured=configured)
-            if not against:
-                eligible.append(route)
+            if standing.circuit == "open" and step.provider is not None and not against:
+                against = ("circuit_open",)
+            if not against and name not in observed:
+                eligible[name] = route
+                price = blended(route.rates) if route.rates else 0
+                figures[name] = figures_of(standing, needs.optimize, price=price, step=index)
+                if standing.circuit == "probe":
+                    probes.add(name)
             candidates.append(
                 Candidate(
                     step=index,
@@ -70,20 +99,31 @@ def plan(needs: Needs, catalog: Catalog, configured: Collection[str]) -> Plan:
                     excluded=against,
                 )
             )
-        for route in rank(eligible):
-            attempts.setdefault((route.provider, route.model), route)
+        attempts += [eligible[name] for name in rank(needs.optimize, figures)] if figures else []
+        observed |= figures
     if not attempts:
         raise _no_route(needs.steps, candidates)
-    return Plan(attempts=tuple(attempts.values())[:ATTEMPTS_MAX], candidates=tuple(candidates))
+    return Plan(
+        attempts=tuple(attempts[:ATTEMPTS_MAX]),
+        candidates=tuple(candidates),
+        observed=observed,
+        probes=frozenset(probes),
+    )
 
 
-def rank(routes: list[Route]) -> list[Route]:
-    """Cheapest first by input plus output price, equal prices in catalog order.
+def names_own(step: Step, catalog: Catalog) -> bool:
+    """Whether a step names what only an org itself can have set up: an endpoint of its own, `byoe:<slug>`, or a model
+    that its own key opens, `provider/model-id`."""
+    provider, slash, _ = step.model.partition("/")
+    return step.model.startswith(OWN_ENDPOINT) or (slash != "" and provider in catalog.providers)
 
-    Every value of `optimize` ranks so as long as no route has been observed: unobserved routes tie, and
-    ties go by price.
-    """
-    return sorted(routes, key=lambda route: blended(route.rates) if route.rates else 0)
+
+def _absent(step: Step, index: int) -> Candidate:
+    """The line of the receipt for a step that leads nowhere."""
+    provider, _, model = step.model.partition("/")
+    if step.provider is not None or not model:
+        provider, model = step.provider or "any", step.model
+    return Candidate(step=index, model=model, provider=provider, residency="", excluded=("not_configured",))
 
 
 def _no_route(steps: tuple[Step, ...], candidates: list[Candidate]) -> Invalid:

@@ -38,10 +38,15 @@ def root_of(leaves: Sequence[bytes]) -> bytes:
     """The Merkle root; raises ValueError without any leaf."""
     if not leaves:
         raise ValueError("a block without events has no root")
-    level = leaves
-    while len(level) > 1:
-        level = _next_level(level)
-    return level[0]
+    return tree_of(leaves)[-1][0]
+
+
+def tree_of(leaves: Sequence[bytes]) -> list[Sequence[bytes]]:
+    """All levels of the tree, from the leaves to the root: for many paths in one block."""
+    levels: list[Sequence[bytes]] = [leaves]
+    while len(levels[-1]) > 1:
+        levels.append(_next_level(levels[-1]))
+    return levels
 
 
 def _next_level(level: Sequence[bytes]) -> list[bytes]:
@@ -55,13 +60,17 @@ def _next_level(level: Sequence[bytes]) -> list[bytes]:
 def path_of(leaves: Sequence[bytes], index: int) -> list[tuple[str, bytes]]:
     """The proof that a leaf is under the root: what to join it with on the way up, each with its side, left or
     right."""
+    return path_in(tree_of(leaves), index)
+
+
+def path_in(tree: Sequence[Sequence[bytes]], index: int) -> list[tuple[str, bytes]]:
+    """The same, in a tree that was made before."""
     path: list[tuple[str, bytes]] = []
-    level = leaves
-    while len(level) > 1:
+    for level in tree[:-1]:
         partner = index ^ 1
         if partner < len(level):
             path.append(("left" if partner < index else "right", level[partner]))
-        level, index = _next_level(level), index // 2
+        index //= 2
     return path
 
 

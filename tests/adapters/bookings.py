@@ -9,7 +9,15 @@ RATES = Rates(id="p/m@2026-01-01", priced_on="2026-01-01", input=1, cached_input
 
 
 def hold_of(
-    *, org: str, key: str, workspace: str, amount: int, at: int, expires: int, model: str = MODEL
+    *,
+    org: str,
+    key: str,
+    workspace: str,
+    amount: int,
+    at: int,
+    expires: int,
+    model: str = MODEL,
+    allowance: str = "",
 ) -> CreditHeld:
     return CreditHeld(
         at=at,
@@ -22,6 +30,7 @@ def hold_of(
         endpoint=ENDPOINT,
         model=model,
         candidates=("p/m",),
+        allowance=allowance,
     )
 
 

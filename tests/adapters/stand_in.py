@@ -15,7 +15,10 @@ from pathlib import Path
 
 class Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        names = ("DATABASE_URL", "REDIS_URL", "BR_SIMULATOR_URL", "BHARATROUTER_HOME")
+        names = ("DATABASE_URL", "REDIS_URL", "BR_SIMULATOR_URL", "BHARATROUTER_HOME", "BR_RAZORPAY_URL")
+        names += ("BR_RAZORPAY_KEY_ID", "BR_RAZORPAY_KEY_SECRET", "BR_RAZORPAY_WEBHOOK_SECRETS")
+        names += ("BR_GITHUB_URL", "BR_GITHUB_API_URL", "BR_GITHUB_CLIENT_SECRET")
+        names += ("BR_GOOGLE_URL", "BR_GOOGLE_CLIENT_ID", "BR_GOOGLE_CLIENT_SECRET")
         body = json.dumps({"pid": os.getpid()} | {name: os.environ.get(name) for name in names}).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))

@@ -1,7 +1,7 @@
 """The directory: what a process knows of keys follows the log, at once in itself and within a second elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -10,11 +10,26 @@ from adapters.directory import DirectoryFeed
 from adapters.eventstore import EventStore
 from adapters.log import LogReader
 from adapters.postgres import CONFIGURATION_ONLY, connect, make_pool
+from domain.accounts.members import change_role, remove_member
 from domain.accounts.service import delete_workspace
+from domain.accounts.sign_in import end_all_sessions, end_session
+from domain.kernel.clock import DAY
 from domain.keys.directory import Caller
 from domain.keys.key import key_digest
 from domain.keys.service import KeyTerms, KeyWishes, revoke_key, update_key
-from tests.given import NOON, PEPPER, Minted, given_key, given_org, given_workspace
+from tests.given import (
+    NOON,
+    PEPPER,
+    Minted,
+    given_invitation,
+    given_key,
+    given_member,
+    given_org,
+    given_person,
+    given_session,
+    given_team,
+    given_workspace,
+)
 
 
 @pytest.fixture
@@ -37,9 +52,9 @@ def find(feed: DirectoryFeed, key: Minted) -> Caller | None:
     return feed.find(key_digest(PEPPER, key.secret.encode()))
 
 
-def seconds_until(feed: DirectoryFeed, key: Minted, *, found: bool) -> float:
+def seconds_until(arrived: Callable[[], bool]) -> float:
     started = time.monotonic()
-    while (find(feed, key) is not None) is not found:
+    while not arrived():
         assert time.monotonic() - started < 5, "the change never arrived"
         time.sleep(0.005)
     return time.monotonic() - started
@@ -62,9 +77,53 @@ def test_minting_and_revoking_are_in_force_within_a_second_elsewhere(store: Even
     given_org(store)
     feed.start()
     key = given_key(store, "org_a")
-    assert seconds_until(feed, key, found=True) < 1
+    assert seconds_until(lambda: find(feed, key) is not None) < 1
     revoke_key(store, org="org_a", key=key.key, reason="", at=NOON, by="t")
-    assert seconds_until(feed, key, found=False) < 1
+    assert seconds_until(lambda: find(feed, key) is None) < 1
+
+
+def test_sessions_roles_and_members_are_in_force_within_a_second_elsewhere(
+    store: EventStore, feed: DirectoryFeed
+) -> None:
+    given_person(store, "asha")
+    given_team(store, "usr_asha")
+    ravi = given_member(store, "org_team", "ravi", role="admin", by="user:usr_asha")
+    feed.start()
+    known = feed.directory
+    one, two = (given_session(store, ravi, active="org_team") for _ in range(2))
+    assert seconds_until(lambda: known.session(ravi, one) is not None and known.session(ravi, two) is not None) < 1
+    end_session(store, person=ravi, session=one, at=NOON)
+    assert seconds_until(lambda: known.session(ravi, one) is None) < 1
+    assert known.session(ravi, two) is not None
+    end_all_sessions(store, person=ravi, at=NOON)
+    assert seconds_until(lambda: known.session(ravi, two) is None) < 1
+
+    key = given_key(store, "org_team", by=f"user:{ravi}").key
+    assert seconds_until(lambda: known.role_of(f"key:{key}", "org_team") == "admin") < 1
+    change_role(store, org="org_team", person=ravi, role="member", at=NOON, by="user:usr_asha")
+    assert seconds_until(lambda: known.role_of(f"user:{ravi}", "org_team") == "member") < 1
+    assert known.role_of(f"key:{key}", "org_team") == "member"
+    remove_member(store, org="org_team", person=ravi, at=NOON, by="user:usr_asha")
+    assert seconds_until(lambda: known.role_of(f"user:{ravi}", "org_team") is None) < 1
+    assert known.role_of(f"key:{key}", "org_team") is None
+    assert [org.id for org in known.orgs_of(ravi)] == ["org_home_ravi"]
+
+
+def test_a_person_finds_their_orgs_and_invitations(store: EventStore, feed: DirectoryFeed) -> None:
+    given_person(store, "asha")
+    given_person(store, "ravi")
+    given_team(store, "usr_asha")
+    invitation = given_invitation(store, "org_team", "ravi@example.com", by="user:usr_asha")
+    feed.catch_up()
+    known = feed.directory
+    ravi = known.person("usr_ravi")
+    assert ravi is not None
+    assert [org.id for org in known.orgs_of("usr_asha")] == ["org_home_asha", "org_team"]
+    assert [(org.id, each.id) for org, each in known.invitations_to(ravi.email_digests, at=NOON)] == [
+        ("org_team", invitation)
+    ]
+    assert known.invitations_to(ravi.email_digests, at=NOON + 14 * DAY) == []
+    assert (known.person("usr_none"), known.session("usr_none", "ses"), known.orgs_of("usr_none")) == (None, None, [])
 
 
 def test_disabling_enabling_and_moving_are_followed(store: EventStore, feed: DirectoryFeed) -> None:

@@ -86,8 +86,14 @@ def test_every_fact_that_touches_a_guard_is_of_the_control_path() -> None:
     assert {fact.NAME.split(".")[1] for fact in EFFECTS} == {
         "org_created",
         "credit_granted",
+        "credit_added",
+        "credit_expired",
+        "credit_withheld",
+        "credit_returned",
         "workspace_created",
         "workspace_budget_changed",
         "key_minted",
         "key_limits_changed",
+        "ephemeral_key_minted",
+        "trial_began",
     }

@@ -21,12 +21,14 @@ from adapters.postgres import connect, make_pool
 from domain.accounts.service import create_workspace, update_workspace
 from domain.kernel.clock import DAY, SECOND, next_ist_midnight, next_ist_month
 from domain.kernel.events import Event
-from domain.keys.service import KeyTerms, KeyWishes, update_key
+from domain.keys.ephemeral import EphemeralTerms, mint_ephemeral_key
+from domain.keys.service import KeyTerms, KeyWishes, mint_key, update_key
+from domain.keys.trial import TrialTerms, trial_stream
 from domain.ledger.credit import grant_credit
 from domain.ledger.events import Ending, HoldExpired, HoldExtended
 from domain.ledger.guards import Allowance, Balance, Denied, Guards, Hold, evolve, may_end, may_extend, may_hold
 from tests.adapters.bookings import ENDPOINT, MODEL, hold_of, refusal_of, release_of, settlement_of
-from tests.given import NOON, given_key, given_org
+from tests.given import NOON, PEPPER, Minted, given_key, given_org
 
 ORGS, KEYS_EACH = 2, 3
 MINUTE = 60 * SECOND
@@ -52,7 +54,8 @@ class Story:
         self.numbers = itertools.count()
         self.orgs = [given_org(store, f"{self.name}_{n}", inr=0, at=self.now) for n in range(ORGS)]
         self.workspaces = []
-        self.keys = []
+        self.keys: list[Minted] = []
+        self.further: dict[str, list[str]] = {}  # by key: what its calls may count against too
         for org in self.orgs:
             second = f"ws2_{org}"
             limits: dict[str, Any] = {"monthly_budget": None, "workspaces_max": 2, "at": self.now, "by": "test"}
@@ -61,7 +64,39 @@ class Story:
             for n in range(KEYS_EACH):
                 terms = KeyTerms(name=f"k{n}", workspace=second if n == 0 else None)
                 self.keys.append(given_key(store, org, key=f"key{n}_{org}", terms=terms, at=self.now))
+            self.further[self.keys[-1].key] = [self.ephemeral(self.keys[-1], n) for n in range(2)]
+            self.further[self.keys[-2].key] = [self.trial(org)]
         self.catch_up()
+
+    def ephemeral(self, parent: Minted, number: int) -> str:
+        key = f"eph{number}_{parent.key}"
+        mint_ephemeral_key(
+            self.store,
+            key=key,
+            secret=f"br-eph-{key}",
+            pepper=PEPPER,
+            parent=parent.key,
+            parent_models=None,
+            parent_expires=None,
+            terms=EphemeralTerms(budget=(150, 500)[number]),
+            at=self.now,
+        )
+        return key
+
+    def trial(self, org: str) -> str:
+        mint_key(
+            self.store,
+            org=org,
+            key=f"trial_{org}",
+            secret=f"br-trial-{org}",
+            pepper=PEPPER,
+            terms=KeyTerms(name="trial", scope="inference"),
+            active_max=9,
+            at=self.now,
+            by="test",
+            trial=TrialTerms(models=frozenset({"m"}), daily_limit=4),
+        )
+        return trial_stream(org)
 
     # What happens
 
@@ -144,6 +179,7 @@ class Story:
             org=key.org,
             key=key.key,
             workspace=key.workspace,
+            allowance=self.chance.choice(["", *self.further.get(key.key, [])]),
             amount=self.chance.choice([0, 1, 10, 25, 40]),
             at=self.now,
             expires=self.now + self.chance.choice([1, 10, 30]) * MINUTE,
@@ -304,7 +340,9 @@ def test_a_long_story_meets_every_answer(database_url: str, store: EventStore, l
     tell(story, 400)
     assert set(story.answered) == {
         *(("hold", code) for code in (None, "duplicate", "daily", "key_budget", "workspace_budget")),
+        *(("hold", code) for code in ("ephemeral_budget", "trial_daily")),
         *(("extend", code) for code in (None, "ended", "key_budget", "workspace_budget", "insufficient_credits")),
+        ("extend", "ephemeral_budget"),
         *(("end", code) for code in (None, "ended", "over")),
         ("hold", "insufficient_credits"),
         ("note", None),

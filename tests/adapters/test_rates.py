@@ -1,6 +1,7 @@
 """The windows are exact over processes while Valkey is there, and never over the limit in a process when it is not."""
 
 import asyncio
+import itertools
 import os
 import signal
 import struct
@@ -8,7 +9,8 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 
 from adapters.embedded import Valkey, running
 from adapters.rates import PATIENCE_SECONDS, RECOVERY_SECONDS, SCRIPT, SharedRateWindows
-from domain.inference.rates import SECOND_MICROS, RollingWindows, Taken, Window
+from domain.inference.rates import SECOND_MICROS, Limit, RollingWindows, Taken, Window
 
 
 @asynccontextmanager
@@ -41,7 +43,7 @@ def run(test: Coroutine[object, object, None]) -> None:
 
 
 async def take_many(rates: SharedRateWindows, scope: str, limit: int, *, times: int) -> list[Window]:
-    return await asyncio.gather(*(rates.take(scope, limit) for _ in range(times)))
+    return await asyncio.gather(*(rates.take((scope, limit)) for _ in range(times)))
 
 
 async def passed(rates: SharedRateWindows, scope: str, limit: int, *, times: int) -> int:
@@ -75,34 +77,38 @@ def kill(server: Valkey) -> None:
 
 LENGTH = 100 * SECOND_MICROS
 
-Step = tuple[int, int, int]  # seconds since the step before, limit, requests
+Step = tuple[int, tuple[Limit, ...], int]  # seconds since the step before, limits, requests
 seconds = st.one_of(st.just(0), st.integers(0, 40), st.integers(90, 250))
-steps = st.lists(st.tuples(seconds, st.integers(0, 12), st.integers(0, 9)), max_size=60)
+limit = st.tuples(st.sampled_from(["child", "parent", "gateway"]), st.integers(0, 12))
+limits = st.lists(limit, min_size=1, max_size=3, unique_by=lambda each: each[0]).map(tuple)
+steps = st.lists(st.tuples(seconds, limits, st.integers(0, 9)), max_size=60)
 
 
-def model(history: list[Step]) -> list[Taken]:
-    """Every request that passed, by its time, and no cleverness."""
-    now, times, answers = 0, list[int](), list[Taken]()
-    for pause, limit, wanted in history:
+def model(history: list[Step]) -> list[list[Taken]]:
+    """Every request that passed, by its scope and time, and no cleverness."""
+    now, times, answers = 0, defaultdict[str, list[int]](list), list[list[Taken]]()
+    for pause, limits, wanted in history:
         now += pause * SECOND_MICROS
-        counting = [at for at in times if at > now - LENGTH]
-        before = len(counting)
-        counting += [now] * min(wanted, limit - before)
-        times += counting[before:]
-        retry = 0
-        if len(counting) >= limit:
-            retry = counting[-limit] + LENGTH - now if limit else LENGTH
-        reset = counting[-1] + LENGTH - now if counting else 0
-        answers.append(Taken(before, len(counting) - before, retry, reset))
+        before = {scope: sum(at > now - LENGTH for at in times[scope]) for scope, _ in limits}
+        granted = max(0, min(wanted, *(limit - before[scope] for scope, limit in limits)))
+        answers.append([])
+        for scope, limit in limits:
+            times[scope] += [now] * granted
+            counting = [at for at in times[scope] if at > now - LENGTH]
+            retry = 0
+            if len(counting) >= limit:
+                retry = counting[-limit] + LENGTH - now if limit else LENGTH
+            reset = counting[-1] + LENGTH - now if counting else 0
+            answers[-1].append(Taken(limit, before[scope], granted, retry, reset))
     return answers
 
 
 @given(steps)
 def test_one_process_counts_as_the_plain_model_does(history: list[Step]) -> None:
     rolling, now, answers = RollingWindows(LENGTH), 0, []
-    for pause, limit, wanted in history:
+    for pause, limits, wanted in history:
         now += pause * SECOND_MICROS
-        answers.append(rolling.take("scope", limit=limit, wanted=wanted, now=now))
+        answers.append(rolling.take(limits, wanted=wanted, now=now))
     assert answers == model(history)
 
 
@@ -114,9 +120,13 @@ class ScriptAtTime:
         assert source.count("redis.call('TIME')") == 1
         self.script = client.register_script(source.replace("redis.call('TIME')", "{0, ARGV[3]}"))
 
-    def take(self, scope: str, *, limit: int, wanted: int, now: int) -> Taken:
-        packed = self.script(keys=[f"rate:{scope}"], args=[LENGTH, struct.pack("<2q", limit, wanted), now])
-        return Taken(*struct.unpack("<4q", packed))
+    def take(self, groups: Sequence[tuple[tuple[Limit, ...], int]], *, now: int) -> list[list[Taken]]:
+        keys = [f"rate:{scope}" for limits, _ in groups for scope, _ in limits]
+        asked = [n for limits, wanted in groups for n in (len(limits), wanted, *(limit for _, limit in limits))]
+        answers = struct.iter_unpack(
+            "<4q", self.script(keys=keys, args=[LENGTH, struct.pack(f"<{len(asked)}q", *asked), now])
+        )
+        return [[Taken(limit, *next(answers)) for _, limit in limits] for limits, _ in groups]
 
 
 @given(steps)
@@ -125,9 +135,12 @@ def test_the_script_counts_as_the_plain_model_does(valkey: str, history: list[St
     with redis.Redis.from_url(valkey) as client:
         client.flushall()
         script = ScriptAtTime(client)
-        for pause, limit, wanted in history:
-            now += pause * SECOND_MICROS
-            answers.append(script.take("scope", limit=limit, wanted=wanted, now=now))
+        for pause, group in itertools.groupby(history, key=lambda step: step[0]):
+            together = [(limits, wanted) for _, limits, wanted in group]
+            batches = [together] if pause == 0 else [[each] for each in together]  # what comes at once goes in one
+            for batch in batches:
+                now += pause * SECOND_MICROS
+                answers += script.take(batch, now=now)
     assert answers == model(history)
 
 
@@ -137,19 +150,20 @@ def test_a_clock_that_is_set_back_locks_nobody_out_for_longer_than_a_window(
 ) -> None:
     with redis.Redis.from_url(redis_url) as client:
         script, now = ScriptAtTime(client), 1_700_000_000 * SECOND_MICROS
-        assert script.take("scope", limit=2, wanted=2, now=now).granted == 2
-        after = script.take("scope", limit=2, wanted=2, now=now - back * SECOND_MICROS)
+        twice = [((("scope", 2),), 2)]
+        assert script.take(twice, now=now)[0][0].granted == 2
+        [[after]] = script.take(twice, now=now - back * SECOND_MICROS)
     assert (after.granted, after.retry) == (passes, LENGTH)
 
 
 def test_a_scope_that_is_idle_for_a_window_is_forgotten() -> None:
     rolling = RollingWindows(LENGTH)
-    rolling.take("busy", limit=10_000, wanted=1, now=0)
+    rolling.take([("busy", 10_000)], wanted=1, now=0)
     for number in range(10_000):
-        rolling.take(f"early {number}", limit=1, wanted=1, now=number)
+        rolling.take([(f"early {number}", 1)], wanted=1, now=number)
     assert len(rolling) == 10_001
     for number in range(5_000):
-        rolling.take("busy", limit=10_000, wanted=1, now=2 * LENGTH + number)
+        rolling.take([("busy", 10_000)], wanted=1, now=2 * LENGTH + number)
     assert len(rolling) == 1
 
 
@@ -159,7 +173,7 @@ def test_a_scope_that_is_idle_for_a_window_is_forgotten() -> None:
 def test_the_answers_count_down_to_a_refusal_that_says_when_to_come_back(redis_url: str) -> None:
     async def test() -> None:
         async with windows(redis_url) as rates:
-            answers = [await rates.take("key_1", 3) for _ in range(4)]
+            answers = [await rates.take(("key_1", 3)) for _ in range(4)]
         assert [(answer.allowed, answer.limit, answer.remaining) for answer in answers] == [
             (True, 3, 2),
             (True, 3, 1),
@@ -179,8 +193,8 @@ def test_all_requests_of_one_turn_go_in_one_script_and_pass_in_the_order_they_ca
         with redis.Redis.from_url(redis_url) as client:
             async with windows(redis_url) as rates:
                 client.config_resetstat()
-                hot = [rates.take("hot", 60) for _ in range(100)]
-                others = [rates.take(f"other {number}", 1) for number in range(100)]
+                hot = [rates.take(("hot", 60)) for _ in range(100)]
+                others = [rates.take((f"other {number}", 1)) for number in range(100)]
                 allowed = [window.allowed for window in await asyncio.gather(*hot)]
                 assert allowed == [True] * 60 + [False] * 40
                 assert all(window.allowed for window in await asyncio.gather(*others))
@@ -197,7 +211,7 @@ def test_a_refused_request_counts_nothing_and_passes_when_it_was_told_to_come_ba
             assert await passed(rates, "key_1", 2, times=1) == 1
             await asyncio.sleep(0.2)
             assert await passed(rates, "key_1", 2, times=50) == 1
-            refused = await rates.take("key_1", 2)
+            refused = await rates.take(("key_1", 2))
             assert not refused.allowed
             await asyncio.sleep(refused.retry_seconds)
             assert await passed(rates, "key_1", 2, times=50) == 1
@@ -215,7 +229,7 @@ def test_no_window_anywhere_in_time_holds_more_than_the_limit(redis_url: str) ->
 
         async def caller(rates: SharedRateWindows, until: float) -> None:
             while (asked := time.monotonic()) < until:
-                if (await rates.take("key_1", limit)).allowed:
+                if (await rates.take(("key_1", limit))).allowed:
                     passes.append((asked, time.monotonic()))
                 await asyncio.sleep(0.003)
 
@@ -249,19 +263,46 @@ def test_a_lower_limit_is_in_force_at_once_and_a_higher_one_too(redis_url: str) 
     run(test())
 
 
+def test_a_request_counts_for_all_of_its_limits_or_for_none(redis_url: str) -> None:
+    async def test() -> None:
+        async with windows(redis_url) as one, windows(redis_url) as other:
+            children = [(f"child {number}", 3) for number in range(10)]
+            asked = [rates.take(child, ("parent", 20)) for rates in (one, other) for child in children for _ in "1234"]
+            answers = await asyncio.gather(*asked)
+            assert sum(window.allowed for window in answers) == 20
+            assert {window.limit for window in answers if not window.allowed} == {3, 20}
+            assert await passed(one, "parent", 25, times=20) == 5  # what a child's limit refused, it did not count
+            left = [await passed(other, *child, times=4) for child in children]
+            assert sum(left) == 10 * 3 - 20
+
+    run(test())
+
+
+def test_the_answer_is_that_of_the_tightest_limit(redis_url: str) -> None:
+    async def test() -> None:
+        async with windows(redis_url) as rates:
+            answers = [await rates.take(("a", 2), ("b", 9)), await rates.take(("b", 9)), await rates.take(("b", 9))]
+            assert [(window.limit, window.remaining) for window in answers] == [(2, 1), (9, 7), (9, 6)]
+            assert (await rates.take(("a", 9), ("b", 5))).remaining == 1
+            refused = await rates.take(("a", 2), ("b", 4))
+            assert (refused.allowed, refused.remaining) == (False, 0)
+
+    run(test())
+
+
 def test_waiters_that_were_cancelled_disturb_nobody(redis_url: str) -> None:
     async def test() -> None:
         async with windows(redis_url) as rates:
-            early = [rates.take("key_1", 10) for _ in range(10)]
+            early = [rates.take(("key_1", 10)) for _ in range(10)]
             for waiter in early[:5]:
                 waiter.cancel()  # before it was sent: it takes nothing
             assert all(window.allowed for window in await asyncio.gather(*early[5:]))
-            late = [rates.take("key_1", 10) for _ in range(5)]
+            late = [rates.take(("key_1", 10)) for _ in range(5)]
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             late[0].cancel()  # it is on its way
             assert all(window.allowed for window in await asyncio.gather(*late[1:]))
-            assert not (await rates.take("key_1", 10)).allowed
+            assert not (await rates.take(("key_1", 10))).allowed
 
     run(test())
 
@@ -279,7 +320,7 @@ HAMMER = textwrap.dedent("""
         print("ready", flush=True)
         sys.stdin.readline()
         async def caller():
-            return sum([(await rates.take("hot", 777)).allowed for _ in range(20)])
+            return sum([(await rates.take(("hot", 777))).allowed for _ in range(20)])
         counts = await asyncio.gather(*(caller() for _ in range(100)))
         print(sum(counts), rates.degraded, flush=True)
         await rates.close()
@@ -328,7 +369,7 @@ def test_nobody_notices_at_the_start_that_there_is_no_valkey(tmp_path: Path) -> 
         async with windows(f"unix://{tmp_path}/none.sock", window_seconds=0.4) as rates:
             assert rates.degraded
             assert await passed(rates, "key_1", 10, times=20) == 10
-            refused = await rates.take("key_1", 10)
+            refused = await rates.take(("key_1", 10))
             assert 0 < refused.retry_seconds <= 0.4
             await asyncio.sleep(0.41)
             assert await passed(rates, "key_1", 10, times=20) == 10
@@ -356,7 +397,7 @@ def test_a_killed_valkey_lets_no_process_pass_more_than_the_limit_and_comes_back
             assert await passed(rates, "key_1", 100, times=10) == 0  # by its own memory
             assert await passed(rates, "key_2", 5, times=10) == 5
             async with windows(killable.url) as newcomer:
-                answer = await newcomer.take("key_1", 100)
+                answer = await newcomer.take(("key_1", 100))
                 assert answer.remaining == 100 - 30 - 1  # by Valkey's
 
     run(test())

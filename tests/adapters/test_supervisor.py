@@ -31,7 +31,7 @@ from adapters.supervisor import up
 sys.exit(up(Settings(), program=[sys.executable, "-I", {str(STAND_IN)!r}]))
 """
 ELSEWHERE = {"DATABASE_URL": "postgresql://elsewhere/db", "REDIS_URL": "redis://elsewhere"}
-APPLICATION = ("gateway-1", "projector", "worker", "scheduler", "simulator")
+APPLICATION = ("gateway-1", "projector", "worker", "scheduler", "simulator", "payments", "identity")
 
 
 class Product:
@@ -150,7 +150,7 @@ def test_it_stops_the_gateways_before_the_workers_and_the_simulator_last(
     ends = [note.split()[0] for note in product.notes() if note.endswith(" ends")]
     assert ends[:2] == ["serve", "serve"]
     assert sorted(ends[2:5]) == ["project", "schedule", "work"]
-    assert ends[5:] == ["simulate"]
+    assert ends[5:] == ["simulate"] * 3
     assert not any(is_alive(pid) for pid in pids.values())
     assert not (product.home / "run.json").exists()
 
@@ -227,16 +227,17 @@ def test_a_child_that_dies_is_started_again(launch: Callable[..., Product], name
     assert f"{name} ended (by SIGKILL), starting it again in 0.1 s" in product.output
 
 
-def test_the_simulator_keeps_its_address_when_it_is_started_again(launch: Callable[..., Product]) -> None:
+@pytest.mark.parametrize("name", ["simulator", "payments", "identity"])
+def test_a_simulator_keeps_its_address_when_it_is_started_again(launch: Callable[..., Product], name: str) -> None:
     product = launch().until_ready()
-    url, before = product.facts["simulator_url"], product.pids["simulator"]
+    url, before = product.facts[f"{name}_url"], product.pids[name]
     os.kill(before, signal.SIGKILL)
-    eventually(lambda: product.pids["simulator"] != before, product)
+    eventually(lambda: product.pids[name] != before, product)
 
     def answers() -> bool:
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
-                return bool(json.load(answer)["pid"] == product.pids["simulator"])
+                return bool(json.load(answer)["pid"] == product.pids[name])
         except urllib.error.URLError:
             return False
 
@@ -337,6 +338,79 @@ def test_no_simulator_is_started_where_a_provider_or_another_simulator_is_config
     product = launch(ELSEWHERE | configured).until_ready()
     assert "simulator" not in product.pids
     assert product.ask()["BR_SIMULATOR_URL"] == configured.get("BR_SIMULATOR_URL")
+
+
+def test_payments_are_simulated_with_fresh_secrets_and_other_commands_know_them(
+    launch: Callable[..., Product],
+) -> None:
+    product = launch().until_ready()
+    assert "payments are simulated" in product.output
+    seen, facts = product.ask(), product.facts
+    assert seen["BR_RAZORPAY_URL"] == facts["payments_url"] != facts["simulator_url"]
+    assert seen["BR_RAZORPAY_KEY_ID"].startswith("rzp_test_")
+    secrets = (seen["BR_RAZORPAY_KEY_SECRET"], seen["BR_RAZORPAY_WEBHOOK_SECRETS"])
+    assert all(len(secret) >= 32 for secret in secrets)
+    assert not any(secret in product.output for secret in secrets)
+    beside = beside_product(Settings(home=product.home))
+    assert beside.razorpay_url == facts["payments_url"]
+    assert beside.razorpay_key_id == seen["BR_RAZORPAY_KEY_ID"]
+    assert beside.razorpay_key_secret is not None
+    known = (beside.razorpay_key_secret, *beside.razorpay_webhook_secrets)
+    assert tuple(secret.get_secret_value() for secret in known) == secrets
+    product.end()
+    assert launch().until_ready().ask()["BR_RAZORPAY_KEY_SECRET"] != secrets[0]
+
+
+def test_payments_are_not_simulated_when_there_is_a_key_and_it_is_written_nowhere(
+    launch: Callable[..., Product],
+) -> None:
+    key = {"BR_RAZORPAY_KEY_ID": "rzp_live_x", "BR_RAZORPAY_KEY_SECRET": "s3cret-of-the-account"}
+    product = launch(ELSEWHERE | key).until_ready()
+    assert "payments" not in product.pids
+    assert "payments are simulated" not in product.output
+    assert product.facts["payments_url"] is None
+    assert product.ask()["BR_RAZORPAY_KEY_ID"] == "rzp_live_x"
+    assert "s3cret" not in (product.home / "run.json").read_text()
+    assert beside_product(Settings(home=product.home)).razorpay_key_id is None
+
+
+def test_sign_in_is_simulated_for_this_machine_with_fresh_secrets_that_are_written_nowhere(
+    launch: Callable[..., Product],
+) -> None:
+    product = launch().until_ready()
+    seen, facts = product.ask(), product.facts
+    assert f"Sign-in is simulated too, for this machine alone; be whoever you like at {facts['address']}/sign-in" in (
+        product.output
+    )
+    url = facts["identity_url"]
+    assert (seen["BR_GITHUB_URL"], seen["BR_GITHUB_API_URL"]) == (f"{url}/github", f"{url}/github/api")
+    assert seen["BR_GOOGLE_URL"] == f"{url}/google"
+    secrets = {seen[f"BR_{name}_CLIENT_SECRET"] for name in ("GITHUB", "GOOGLE")}
+    assert all(len(secret) >= 32 for secret in secrets)
+    assert len(secrets) == 2
+    assert not any(secret in product.output + (product.home / "run.json").read_text() for secret in secrets)
+
+
+@pytest.mark.parametrize(
+    "why_not",
+    [
+        {"BR_GITHUB_CLIENT_ID": "id", "BR_GITHUB_CLIENT_SECRET": "secret"},
+        {"BR_GOOGLE_CLIENT_ID": "id", "BR_GOOGLE_CLIENT_SECRET": "secret"},
+        {"BR_PUBLIC_URL": "https://bharatrouter.example"},
+        {"HOST": "0.0.0.0"},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_sign_in_is_not_simulated_where_it_is_set_up_or_others_could_reach_it(
+    launch: Callable[..., Product], why_not: dict[str, str]
+) -> None:
+    product = launch(ELSEWHERE | why_not).until_ready()
+    assert "identity" not in product.pids
+    assert "Sign-in is simulated" not in product.output
+    assert product.facts["identity_url"] is None
+    seen = product.ask()
+    assert seen["BR_GITHUB_URL"] is None
+    assert seen["BR_GOOGLE_CLIENT_ID"] == why_not.get("BR_GOOGLE_CLIENT_ID")
 
 
 def test_the_pepper_of_our_own_keys_is_no_provider_key() -> None:

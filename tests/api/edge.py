@@ -16,7 +16,9 @@ import uvicorn
 from adapters.http import HttpPool
 from adapters.simulators import provider
 from adapters.upstream import ProviderCalls
+from api.attempts import Attempts
 from api.caller import caller_of
+from api.client_address import Network
 from api.exchange import Answer
 from api.fast_http import FastProtocol, Pace, beat_for_ever, protocol_for
 from api.inference import Inference
@@ -25,7 +27,7 @@ from domain.catalog.catalog import assemble
 from domain.catalog.model import Model, Provider, Route
 from domain.catalog.price import make_rates
 from domain.inference.outlet import Patience, Services
-from domain.inference.rates import SECOND_MICROS, RollingWindows, Window
+from domain.inference.rates import SECOND_MICROS, Limit, RollingWindows, Window, window_of
 from domain.inference.sizes import OutputSizes
 from domain.kernel.events import Event
 from domain.kernel.money import rupees
@@ -263,8 +265,8 @@ class Minutes:
         self._clock = clock
         self._windows = RollingWindows(60 * SECOND_MICROS)
 
-    async def take(self, scope: str, limit: int) -> Window:
-        return self._windows.take(scope, limit=limit, wanted=1, now=self._clock()).window(0, limit=limit)
+    async def take(self, *limits: Limit) -> Window:
+        return window_of(self._windows.take(limits, wanted=1, now=self._clock()), place=0)
 
 
 class Keys:
@@ -327,17 +329,20 @@ async def gateway(
     models: tuple[str, ...] = ("sim-2c",),
     inr: int = 1_000,
     gateway_rpm: int = 0,
+    wrong_keys_rpm: int = 0,
+    trusted_proxies: tuple[Network, ...] = (),
     body_bytes_max: int = 100_000,
     in_flight_max: int = 4_000,
     patience: Patience | None = None,
     app: Any = None,
     pace: Pace | None = None,
     stop_seconds: int = 5,
+    clock: FakeClock | None = None,
     **replaced: Any,
 ) -> AsyncIterator[Edge]:
     """The inference routes, with `KEY` of an org that has so many rupees. The name of a model says how the provider
     behaves; `embed` makes embeddings. What it held must have been ended when it stops."""
-    clock, ledger, keys = FakeClock(), OneEachLedger(), Keys()
+    clock, ledger, keys = clock or FakeClock(), OneEachLedger(), Keys()
     ledger.record("org:org_a", OrgCreated(at=1, name="A"))
     ledger.record("workspace:ws_a", WorkspaceCreated(at=1, org="org_a", name="Default", default=True))
     minted = KeyMinted(at=1, org="org_a", workspace="ws_a", name="edge", prefix=KEY[:12], digest="00")
@@ -364,7 +369,10 @@ async def gateway(
         patience=patience or Patience(disconnect_grace=1),
         clock=clock,
     )
-    finding: Any = SimpleNamespace(directory=keys, pepper=PEPPER, clock=clock)
+    settings = SimpleNamespace(trusted_proxies=trusted_proxies)
+    finding: Any = SimpleNamespace(directory=keys, pepper=PEPPER, clock=clock, settings=settings)
+    rates: Any = replaced.get("rates") or Minutes(clock)
+    wrong_keys = Attempts(rates, purpose="wrong_key", limit=wrong_keys_rpm, secret=PEPPER, clock=clock)
 
     async def read_stream(stream: str) -> list[Event]:
         found = ledger.of(stream.removeprefix("request:"))
@@ -373,8 +381,8 @@ async def gateway(
 
     parts: dict[str, Any] = {
         "services": services,
-        "rates": Minutes(clock),
-        "identify": partial(caller_of, finding),
+        "rates": rates,
+        "identify": partial(caller_of, finding, wrong_keys),
         "read_stream": read_stream,
         "gateway_rpm": gateway_rpm,
         "body_bytes_max": body_bytes_max,

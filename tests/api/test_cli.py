@@ -114,7 +114,7 @@ def test_a_moment_of_the_past_can_be_replayed(run: Run) -> None:
     run("migrate")
     run("org", "create", "--name", "A", "--email", "a@example.in", "--credit-inr", "50")
     rows = [json.loads(line) for line in run("replay", "balances", "--as-of", "2999-01-01").stdout.splitlines()]
-    assert [row["granted"] for row in rows if row["table"] == "balances"] == [50_000_000_000]
+    assert [row["credit"] for row in rows if row["table"] == "balances"] == [50_000_000_000]
     assert run("replay", "balances", "--as-of", "2020-01-01").stdout == ""
 
 

@@ -1,6 +1,7 @@
 """Histories to project: made of random steps, yet such as the ledger would have let happen."""
 
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
 
@@ -29,11 +30,18 @@ from domain.keys.events import (
     KeyMoved,
     KeyRenamed,
     KeyRevoked,
+    KeyRotated,
 )
+from domain.ledger.account import Account
 from domain.ledger.events import (
     Attempt,
+    CreditAdded,
+    CreditExpired,
     CreditGranted,
     CreditHeld,
+    CreditReturned,
+    CreditWithdrawn,
+    CreditWithheld,
     HoldExpired,
     HoldExtended,
     HoldReleased,
@@ -54,6 +62,7 @@ STEPS = st.lists(
             ["hold"] * 6
             + ["settle"] * 4
             + ["release", "expire", "extend", "extend", "refuse", "grant", "key", "workspace", "wait"]
+            + ["promo", "add", "lapse", "withhold", "give_back", "withdraw"]
         ),
         st.integers(0, 1_000),
         st.integers(0, 1_000),
@@ -75,6 +84,7 @@ class _Play:
         self.at = START
         self.numbers = itertools.count(1)
         self.holds: dict[str, CreditHeld] = {}
+        self.accounts: defaultdict[str, Account] = defaultdict(Account)
 
     def run(self, steps: Iterable[Step]) -> list[Line]:
         for org in range(3):
@@ -104,6 +114,8 @@ class _Play:
     def note(self, stream: str, event: Event) -> None:
         evolve(self.guards, stream, event)
         self.lines.append((stream, event))
+        if stream.startswith("account:"):
+            self.accounts[event.org] = self.accounts[event.org].evolve(stream, event)
 
     def wait(self, one: int, two: int, at: int) -> None:
         self.at += one * DAY // 300
@@ -119,6 +131,78 @@ class _Play:
             spent=self.guards.balances[org].spent,
         )
         self.note(f"account:{org}", grant)
+
+    def promo(self, one: int, two: int, at: int) -> None:
+        org, spent = self.account(one)
+        self.note(
+            f"account:{org}",
+            CreditGranted(
+                at=at,
+                org=org,
+                grant=f"promo:{next(self.numbers)}",
+                amount=1_000 * two + 1,
+                reason="Diwali",
+                expires=at + two * DAY // 10 + 1 if two % 3 else None,
+                payment=f"pay_{two}" if two % 2 else "",
+                spent=spent,
+            ),
+        )
+
+    def add(self, one: int, two: int, at: int) -> None:
+        org, spent = self.account(one)
+        number = next(self.numbers)
+        payment = f"{self.prefix}pay_{number}"
+        added = CreditAdded(
+            at=at, org=org, payment=payment, order=f"order_{number}", amount=1_000 * two + 1, spent=spent
+        )
+        self.note(f"account:{org}", added)
+
+    def lapse(self, one: int, two: int, at: int) -> None:
+        org, spent = self.account(one)
+        account = self.accounts[org].when_spent(spent)
+        over = [lot for lot in account.lots.values() if lot.expires is not None and not lot.closed]
+        if not over:
+            return
+        lot = over[two % len(over)]
+        amount = min(lot.left, self.guards.balances[org].available)
+        left = lot.left - amount + sum(parts.get(lot.id, 0) for parts in account.withheld.values())
+        if amount or not left:
+            self.note(
+                f"account:{org}", CreditExpired(at=at, org=org, lot=lot.id, amount=amount, left=left, spent=spent)
+            )
+
+    def withhold(self, one: int, two: int, at: int) -> None:
+        org, spent = self.account(one)
+        rest, parts = min(500 * two, self.guards.balances[org].available), {}
+        for lot in reversed(self.accounts[org].when_spent(spent).in_order_of_spending()):
+            if part := min(rest, lot.left):
+                parts[lot.id] = part
+                rest -= part
+        if parts:
+            reference = f"{self.prefix}rfnd_{next(self.numbers)}"
+            amount = sum(parts.values())
+            withheld = CreditWithheld(at=at, org=org, reference=reference, amount=amount, parts=parts, spent=spent)
+            self.note(f"account:{org}", withheld)
+
+    def give_back(self, one: int, two: int, at: int) -> None:
+        self.conclude(CreditReturned, one, two, at)
+
+    def withdraw(self, one: int, two: int, at: int) -> None:
+        self.conclude(CreditWithdrawn, one, two, at)
+
+    def conclude(self, fact: type[CreditReturned | CreditWithdrawn], one: int, two: int, at: int) -> None:
+        """Ends one of the org's withholdings, if there is any."""
+        org, spent = self.account(one)
+        withheld = list(self.accounts[org].withheld.items())
+        if withheld:
+            reference, parts = withheld[two % len(withheld)]
+            amount = sum(parts.values())
+            self.note(f"account:{org}", fact(at=at, org=org, reference=reference, amount=amount, spent=spent))
+
+    def account(self, one: int) -> tuple[str, int]:
+        """An org, and what it has spent."""
+        org = f"{self.prefix}org{one % 3}"
+        return org, self.guards.balances[org].spent
 
     def hold(self, one: int, two: int, at: int) -> None:
         org, key = one % 3, one % 2
@@ -207,6 +291,7 @@ class _Play:
             KeyDisabled(at=at, org=org),
             KeyEnabled(at=at, org=org),
             KeyMoved(at=at, org=org, workspace=f"{self.prefix}ws{one % 3}"),
+            KeyRotated(at=at, org=org, prefix=f"br-{two}", digest="01", old_digest="00", old_until=at),
             KeyRevoked(at=at, org=org, reason="test"),
         ]
         self.note(f"key:{self.prefix}key{one % 3}{one % 2}", changes[two % len(changes)])

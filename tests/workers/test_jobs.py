@@ -72,7 +72,17 @@ def wait_until_none_is_open(app: App, *, seconds: float) -> None:
 
 def test_every_job_of_the_folder_is_found() -> None:
     jobs = find_jobs()
-    assert set(jobs) == {"expire_holds", "seal_log"}
+    assert set(jobs) == {
+        "reconcile_payments",
+        "expire_credit",
+        "expire_holds",
+        "finish_refunds",
+        "mail_documents",
+        "mail_invitations",
+        "notice_low_balance",
+        "render_documents",
+        "seal_log",
+    }
     assert jobs["expire_holds"].every_seconds == 2
 
 

@@ -129,7 +129,7 @@ def test_an_old_hold_that_ends_leaves_the_new_month_alone() -> None:
     expected = Allowance(budget=10, month=ist_month(NEXT_MONTH), used=0, held=4, day=ist_day(NEXT_MONTH), calls=1)
     assert state.allowances["k"] == expected
     assert state.allowances["w"] == replace(expected, budget=None)
-    assert state.balances["o"] == Balance(available=87, held=4)
+    assert state.balances["o"] == Balance(available=87, held=4, spent=9)
 
 
 def test_an_extension_needs_what_a_hold_needs() -> None:
@@ -176,7 +176,7 @@ def test_a_request_ends_once_within_its_hold_and_with_the_truth_about_it() -> No
 
 def test_what_ends_gives_back_what_it_did_not_cost() -> None:
     state = after(guards(), ("request:r", held(8)), ("request:r", settlement_of(held(8), cost=3, at=NOON)))
-    assert state.balances["o"] == Balance(available=97, held=0)
+    assert state.balances["o"] == Balance(available=97, held=0, spent=3)
     assert (state.allowances["k"].used, state.allowances["k"].held) == (3, 0)
     assert state.holds == {}
 

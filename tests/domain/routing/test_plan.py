@@ -12,8 +12,10 @@ from domain.catalog.model import Model, Provider, Route
 from domain.catalog.price import make_rates
 from domain.kernel.errors import Invalid, NotFound
 from domain.routing.eligibility import EXPLANATIONS, Reason
+from domain.routing.health import NOTHING_OBSERVED, Health, circuit_name
 from domain.routing.needs import Needs, Optimize, Step
 from domain.routing.plan import ATTEMPTS_MAX, plan
+from domain.routing.ranking import Figures, Standing, order_of
 from domain.routing.replies import should_fail_over
 
 
@@ -78,8 +80,13 @@ def needs(*steps: str | tuple[str, str], **conditions: Any) -> Needs:
     return Needs(steps=chain, **conditions)
 
 
-def order(asked: Needs, offered: Catalog = CATALOG, configured: frozenset[str] = ALL) -> list[str]:
-    return [f"{each.provider}/{each.model}" for each in plan(asked, offered, configured).attempts]
+def order(
+    asked: Needs,
+    offered: Catalog = CATALOG,
+    configured: frozenset[str] = ALL,
+    health: Health = NOTHING_OBSERVED,
+) -> list[str]:
+    return [f"{each.provider}/{each.model}" for each in plan(asked, offered, configured, health).attempts]
 
 
 def reasons(asked: Needs, offered: Catalog = CATALOG, configured: frozenset[str] = ALL) -> dict[str, Any]:
@@ -158,7 +165,7 @@ def test_a_route_that_refuses_a_field_of_the_request_is_passed_over() -> None:
 
 def test_only_the_priced_service_tier_is_served() -> None:
     assert order(needs("m", service_tier="auto"))
-    with pytest.raises(Invalid, match="standard service tier"):
+    with pytest.raises(Invalid, match="service tier asked for"):
         plan(needs("m", service_tier="priority"), CATALOG, ALL)
 
 
@@ -210,6 +217,91 @@ def test_no_other_route_is_tried_when_the_request_is_at_fault(status: int) -> No
     assert not should_fail_over(status)
 
 
+# How routes do
+
+
+def standing(**given: Any) -> Standing:
+    return Standing(**given)
+
+
+def test_routes_are_ranked_inside_their_step_by_how_they_do() -> None:
+    health = {
+        "dear/m": standing(latency_micros=1_000),
+        "home/m": standing(latency_micros=2_000),
+        "cheap/m": standing(latency_micros=3_000),
+        "home/fallback": standing(latency_micros=1),
+        "cheap/fallback": standing(latency_micros=2),
+    }
+    asked = needs("m", "fallback", optimize="latency")
+    assert order(asked, health=health) == ["dear/m", "home/m", "cheap/m", "home/fallback", "cheap/fallback"]
+    assert order(needs("m"), health=health) == ["cheap/m", "home/m", "dear/m"]
+
+
+@pytest.mark.parametrize("optimize", get_args(Optimize))
+def test_a_route_whose_circuit_is_open_goes_last_in_its_step_and_is_not_dropped(optimize: str) -> None:
+    health = {"cheap/m": standing(circuit="open", latency_micros=1, tokens_per_kilosecond=9)}
+    asked = needs("m", "fallback", optimize=optimize)
+    assert order(asked, health=health)[:3] == ["home/m", "dear/m", "cheap/m"]
+    assert len(order(asked, health=health)) == 5
+
+
+def test_a_pinned_provider_whose_circuit_is_open_is_no_route() -> None:
+    health = {"home/m": standing(circuit="open")}
+    with pytest.raises(Invalid, match="home has failed again and again") as refusal:
+        plan(needs(("m", "home")), CATALOG, ALL, health)
+    assert refusal.value.code == "no_route"
+    assert order(needs(("m", "home"), "fallback"), health=health) == ["cheap/fallback", "home/fallback"]
+
+
+def test_a_circuit_that_may_be_tried_ranks_as_if_it_were_closed() -> None:
+    health = {"cheap/m": standing(circuit="probe")}
+    planned = plan(needs("m"), CATALOG, ALL, health)
+    assert [each.provider for each in planned.attempts] == ["cheap", "home", "dear"]
+    assert planned.probes == {"cheap/m"}
+    assert plan(needs(("m", "cheap")), CATALOG, ALL, health).probes == {"cheap/m"}
+
+
+def test_the_receipt_has_the_figures_only_where_there_was_something_to_choose() -> None:
+    assert plan(needs(("m", "home")), CATALOG, ALL).receipt == {}
+    assert plan(needs("m"), CATALOG, ALL).receipt == {
+        "dear/m": Figures(price=600),
+        "home/m": Figures(price=400),
+        "cheap/m": Figures(price=200),
+    }
+    tried = plan(needs(("m", "home")), CATALOG, ALL, {"home/m": standing(circuit="probe")})
+    assert tried.receipt == {"home/m": Figures(price=400, circuit="probe")}
+
+
+# Chains
+
+
+def test_a_step_that_names_what_only_an_org_can_have_set_up_is_passed_over() -> None:
+    asked = needs("m", "byoe:ours", "home/their-model", ("m", "byoe:ours"), "fallback")
+    planned = plan(asked, CATALOG, ALL)
+    assert [f"{each.provider}/{each.model}" for each in planned.attempts][3:] == ["cheap/fallback", "home/fallback"]
+    absent = [each for each in planned.candidates if each.excluded == ("not_configured",)]
+    assert [(each.step, each.provider, each.model) for each in absent] == [
+        (1, "any", "byoe:ours"),
+        (2, "home", "their-model"),
+        (3, "byoe:ours", "m"),
+    ]
+
+
+def test_a_saved_step_whose_model_was_withdrawn_is_passed_over_but_a_slip_in_a_request_is_told() -> None:
+    saved = Step(model="withdrawn", saved=True)
+    asked = needs("m", "fallback")
+    assert len(plan(msgspec.structs.replace(asked, steps=(asked.steps[0], saved)), CATALOG, ALL).attempts) == 3
+    with pytest.raises(NotFound):
+        plan(needs("m", "withdrawn"), CATALOG, ALL)
+
+
+@pytest.mark.parametrize("primary", ["byoe:ours", "home/their-model"])
+def test_a_primary_that_is_not_there_is_not_found(primary: str) -> None:
+    with pytest.raises(NotFound) as refusal:
+        plan(needs(primary, "m"), CATALOG, ALL)
+    assert (refusal.value.code, refusal.value.param) == ("model_not_found", "model")
+
+
 _PROVIDERS = ["p0", "p1", "p2", "p3", "p4", "p5"]
 _MODELS = ["m0", "m1", "m2", "m3"]
 
@@ -230,19 +322,42 @@ def offers(draw: st.DrawFn) -> Catalog:
     return catalog(models, routes)
 
 
-_steps = st.builds(Step, model=st.sampled_from(_MODELS), provider=st.none() | st.sampled_from(_PROVIDERS))
+_names = st.sampled_from(_MODELS)
+_providers = st.none() | st.sampled_from([*_PROVIDERS, "byoe:ours"])
+_own = st.sampled_from(["byoe:ours", "p0/their-model", "p5/m0"])
+_steps = st.builds(Step, model=_names, provider=_providers, saved=st.booleans())
+_later_steps = _steps | st.builds(Step, model=_own, provider=_providers) | st.just(Step(model="withdrawn", saved=True))
 _needs = st.builds(
     Needs,
-    steps=st.lists(_steps, min_size=1, max_size=11).map(tuple),
+    steps=st.tuples(_steps, st.lists(_later_steps, max_size=10)).map(lambda steps: (steps[0], *steps[1])),
     optimize=st.sampled_from(get_args(Optimize)),
     india_only=st.booleans(),
     open_weights=st.booleans(),
     permissive=st.booleans(),
 )
+_standings = st.builds(
+    Standing,
+    latency_micros=st.none() | st.integers(1, 5_000),
+    failures_ppm=st.none() | st.integers(0, 200_000),
+    tokens_per_kilosecond=st.none() | st.integers(1, 5_000),
+    circuit=st.sampled_from(["closed", "closed", "open", "probe"]),
+)
+_health = st.dictionaries(st.tuples(st.sampled_from(_PROVIDERS), _names).map("/".join), _standings, max_size=24)
 
 
-@given(offers(), _needs, st.frozensets(st.sampled_from(_PROVIDERS)))
-def test_no_plan_breaks_a_condition_on_any_step(offered: Catalog, asked: Needs, configured: frozenset[str]) -> None:
+def is_slip(step: Step, offered: Catalog) -> bool:
+    """A model that nobody has, and that is not spelled like an org's own."""
+    own = step.model.startswith("byoe:") or step.model.partition("/")[0] in offered.providers
+    return step.model not in offered.models and not (step.saved or own)
+
+
+@given(offers(), _needs, st.frozensets(st.sampled_from(_PROVIDERS)), _health)
+def test_no_plan_breaks_a_condition_on_any_step(
+    offered: Catalog, asked: Needs, configured: frozenset[str], health: Health
+) -> None:
+    def is_open(each: Route) -> bool:
+        return health.get(circuit_name(each), Standing()).circuit == "open"
+
     allowed = {
         (each.provider, each.model)
         for step in asked.steps
@@ -253,13 +368,32 @@ def test_no_plan_breaks_a_condition_on_any_step(offered: Catalog, asked: Needs, 
         and (each.residency == "IN" or not asked.india_only)
         and (offered.models[each.model].openness != "proprietary" or not asked.open_weights)
         and (offered.models[each.model].openness == "permissive" or not asked.permissive)
+        and not (step.provider and is_open(each))
     }
+    if any(is_slip(step, offered) for step in asked.steps):
+        with pytest.raises(NotFound):
+            plan(asked, offered, configured, health)
+        return
     if not allowed:
         with pytest.raises(Invalid, match="No route can serve"):
-            plan(asked, offered, configured)
+            plan(asked, offered, configured, health)
         return
-    attempts = plan(asked, offered, configured).attempts
-    keys = [(each.provider, each.model) for each in attempts]
+    planned = plan(asked, offered, configured, health)
+    keys = [(each.provider, each.model) for each in planned.attempts]
     assert len(set(keys)) == len(keys) == min(len(allowed), ATTEMPTS_MAX)
     assert set(keys) <= allowed
-    assert all(each.residency == "IN" for each in attempts) or not asked.india_only
+    assert all(each.residency == "IN" for each in planned.attempts) or not asked.india_only
+
+
+@given(offers(), _needs, _health)
+def test_the_same_inputs_give_the_same_plan_and_so_does_its_receipt(
+    offered: Catalog, asked: Needs, health: Health
+) -> None:
+    try:
+        planned = plan(asked, offered, frozenset(_PROVIDERS), health)
+    except (Invalid, NotFound):
+        return
+    assert plan(asked, offered, frozenset(_PROVIDERS), dict(reversed(health.items()))) == planned
+    kept = msgspec.json.decode(msgspec.json.encode(planned.receipt), type=dict[str, Figures])
+    attempted = [circuit_name(each) for each in planned.attempts]
+    assert order_of(asked.optimize, kept)[:ATTEMPTS_MAX] == attempted or (not kept and len(attempted) == 1)

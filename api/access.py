@@ -1,0 +1,256 @@
+"""Who may call what: the one table, by which every route is tested and of which the page `api/docs/access.md` is made.
+
+A route is added here when it is added to the product. One that demands anything else than is said here fails the tests;
+so does a page that is out of date, which `python -m api.access` makes anew.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+PAGE = Path(__file__).parent / "docs" / "access.md"
+
+CALLERS: Mapping[str, str] = {
+    "anonymous": "nobody: neither a session nor a key",
+    "member": "a session of a member of the org",
+    "admin": "a session of an admin of the org",
+    "owner": "a session of an owner of the org",
+    "other owner": "a session of an owner of another org, who was taken out of this one while looking at it",
+    "inference key": "a key of scope `inference`",
+    "admin's key": "a key of scope `full` that an admin minted",
+    "owner's key": "a key of scope `full` that an owner minted",
+}
+
+YES = ""
+
+DEMANDS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "public": (
+        "Open to all. A key that is shown must be good.",
+        dict.fromkeys(CALLERS, YES),
+    ),
+    "key": (
+        "Any key that is neither revoked, disabled nor expired.",
+        {
+            "anonymous": "invalid_api_key",
+            "member": "invalid_api_key",
+            "admin": "invalid_api_key",
+            "owner": "invalid_api_key",
+            "other owner": "invalid_api_key",
+            "inference key": YES,
+            "admin's key": YES,
+            "owner's key": YES,
+        },
+    ),
+    "signed_in": (
+        "A person in a session, whatever org they look at, or a key of full scope. They see and change what is theirs.",
+        {
+            "anonymous": "no_session",
+            "member": YES,
+            "admin": YES,
+            "owner": YES,
+            "other owner": YES,
+            "inference key": "forbidden_scope",
+            "admin's key": YES,
+            "owner's key": YES,
+        },
+    ),
+    "person": (
+        "A person in a session, whatever org they look at.",
+        {
+            "anonymous": "no_session",
+            "member": YES,
+            "admin": YES,
+            "owner": YES,
+            "other owner": YES,
+            "inference key": "forbidden_scope",
+            "admin's key": "forbidden_scope",
+            "owner's key": "forbidden_scope",
+        },
+    ),
+    "member": (
+        "Whoever belongs to the org. To read, and to leave.",
+        {
+            "anonymous": "no_session",
+            "member": YES,
+            "admin": YES,
+            "owner": YES,
+            "other owner": "forbidden_role",
+            "inference key": "forbidden_scope",
+            "admin's key": YES,
+            "owner's key": YES,
+        },
+    ),
+    "admin": (
+        "Who runs the org: keys, workspaces, people who are no owners.",
+        {
+            "anonymous": "no_session",
+            "member": "forbidden_role",
+            "admin": YES,
+            "owner": YES,
+            "other owner": "forbidden_role",
+            "inference key": "forbidden_scope",
+            "admin's key": YES,
+            "owner's key": YES,
+        },
+    ),
+    "owner": (
+        "Whose org it is: money that moves, and whom its documents are made out to.",
+        {
+            "anonymous": "no_session",
+            "member": "forbidden_role",
+            "admin": "forbidden_role",
+            "owner": YES,
+            "other owner": "forbidden_role",
+            "inference key": "forbidden_scope",
+            "admin's key": "forbidden_role",
+            "owner's key": YES,
+        },
+    ),
+    "operator": (
+        "Whoever runs the product, by its own token.",
+        dict.fromkeys(CALLERS, "invalid_api_key"),
+    ),
+}
+"""What a route can demand: in words, and what each caller is answered, `YES` or the code of the refusal."""
+
+ROUTES: Mapping[str, str] = {
+    "POST /auth/logout": "person",
+    "GET /auth/{provider}": "public",
+    "GET /auth/{provider}/callback": "public",
+    "GET /docs/access": "public",
+    "GET /docs/verify-ledger": "public",
+    "GET /docs/verify_ledger.py": "public",
+    "GET /health": "public",
+    "GET /livez": "public",
+    "GET /me": "signed_in",
+    "GET /me/activity": "member",
+    "GET /me/activity/events": "member",
+    "GET /me/agents": "member",
+    "POST /me/agents": "admin",
+    "DELETE /me/agents/{id}": "admin",
+    "GET /me/billing": "member",
+    "GET /me/billing/address": "member",
+    "PUT /me/billing/address": "admin",
+    "GET /me/billing/documents/{number:path}": "member",
+    "GET /me/billing/documents/{number:path}.html": "member",
+    "GET /me/billing/ledger.jsonl": "member",
+    "PUT /me/billing/low-balance": "admin",
+    "GET /me/billing/payments": "member",
+    "GET /me/billing/pin/{pin}": "member",
+    "POST /me/billing/promo/check": "member",
+    "GET /me/billing/receipts": "member",
+    "GET /me/billing/receipts/{payment_id}": "member",
+    "GET /me/billing/receipts/{payment_id}.html": "member",
+    "GET /me/billing/refunds": "member",
+    "POST /me/billing/refunds": "owner",
+    "GET /me/billing/refunds/{id}": "member",
+    "GET /me/billing/statement": "member",
+    "POST /me/billing/topup": "member",
+    "POST /me/billing/verify": "member",
+    "GET /me/invitations": "person",
+    "POST /me/invitations/{id}/accept": "person",
+    "POST /me/invitations/{id}/decline": "person",
+    "GET /me/keys": "member",
+    "POST /me/keys": "admin",
+    "DELETE /me/keys/{id}": "admin",
+    "PATCH /me/keys/{id}": "admin",
+    "POST /me/keys/{id}/rotate": "admin",
+    "GET /me/members": "member",
+    "POST /me/members": "admin",
+    "DELETE /me/members/pending/{id}": "admin",
+    "DELETE /me/members/{id}": "member",
+    "PATCH /me/members/{id}": "admin",
+    "GET /me/orgs": "signed_in",
+    "POST /me/orgs": "person",
+    "POST /me/orgs/switch": "person",
+    "DELETE /me/orgs/{id}": "signed_in",
+    "POST /me/requests/{id}/dispute": "member",
+    "GET /me/routing": "member",
+    "DELETE /me/routing/{model:path}": "admin",
+    "GET /me/routing/{model:path}": "member",
+    "PUT /me/routing/{model:path}": "admin",
+    "GET /me/sessions": "person",
+    "DELETE /me/sessions/{id}": "person",
+    "GET /me/usage": "member",
+    "GET /me/usage/daily": "member",
+    "GET /me/workspaces": "member",
+    "POST /me/workspaces": "admin",
+    "DELETE /me/workspaces/{id}": "admin",
+    "PATCH /me/workspaces/{id}": "admin",
+    "GET /metrics": "operator",
+    "GET /openapi.json": "public",
+    "GET /readyz": "public",
+    "GET /sign-in": "public",
+    "POST /v1/chat/completions": "key",
+    "POST /v1/embeddings": "key",
+    "POST /v1/ephemeral_keys": "key",
+    "GET /v1/key": "key",
+    "GET /v1/models": "public",
+    "GET /v1/models/{id:path}": "public",
+    "GET /v1/providers": "public",
+    "POST /v1/quote": "key",
+    "GET /v1/rankings": "public",
+    "GET /v1/requests/{id}": "key",
+    "GET /verify/{number:path}": "public",
+    "POST /webhooks/razorpay": "public",
+}
+"""What each route demands, by method and path."""
+
+NOTES: Mapping[str, str] = {
+    "DELETE /me/orgs/{id}": "takes an owner of the org that is named; to all others it is not there",
+    "DELETE /me/members/{id}": "everybody themself; others by an admin, owners by an owner",
+    "PATCH /me/members/{id}": "owners are made and changed by owners",
+    "POST /me/members": "owners are invited by owners",
+    "DELETE /me/members/pending/{id}": "owners' invitations are withdrawn by owners",
+}
+
+
+def render() -> str:
+    """The page, Markdown."""
+    lines = [
+        "# Who may call what",
+        "",
+        "Every route demands exactly one of the following of its callers; one that demands nothing cannot be built.",
+        "Roles and sessions are looked up for each call: a changed role, a removed member, an ended session and a",
+        "revoked key are in force on every gateway within a second.",
+        "",
+        "A key of full scope acts in its org with the role of whoever minted it, and never with more than that person",
+        "has at the moment. A change by a session needs its `x-br-csrf` token, and must come from a page of this site:",
+        "`csrf_failed` otherwise. What belongs to another org is `not_found`, whoever asks.",
+        "",
+        "## Callers",
+        "",
+        *[f"- **{caller}**: {what}" for caller, what in CALLERS.items()],
+        "",
+        "## Demands",
+        "",
+        *[f"- **{demand}**: {what}" for demand, (what, _) in DEMANDS.items()],
+        "",
+        _row("demand", *CALLERS),
+        _row(*["---"] * (len(CALLERS) + 1)),
+    ]
+    for demand, (_, answers) in DEMANDS.items():
+        lines.append(
+            _row(f"**{demand}**", *[f"`{answers[caller]}`" if answers[caller] else "yes" for caller in CALLERS])
+        )
+    lines += ["", "## Routes", ""]
+    for demand in DEMANDS:
+        routes = sorted((route for route, said in ROUTES.items() if said == demand), key=_by_path)
+        lines += [f"### {demand}", "", *[_line(route) for route in routes], ""]
+    return "\n".join(lines)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _line(route: str) -> str:
+    return f"- `{route}`" + (f": {NOTES[route]}" if route in NOTES else "")
+
+
+def _by_path(route: str) -> tuple[str, str]:
+    method, _, path = route.partition(" ")
+    return path, method
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render())

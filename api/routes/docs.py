@@ -1,0 +1,34 @@
+"""Documents for whoever uses the product, as they stand in `api/docs`."""
+
+from pathlib import Path
+
+from fastapi import APIRouter, Depends, Response
+
+import api.docs
+from api.caller import public
+
+router = APIRouter(tags=["Documents"], dependencies=[Depends(public)])
+
+FOLDER = Path(api.docs.__path__[0])
+
+
+@router.get("/docs/verify-ledger", response_class=Response)
+def show_verify_ledger() -> Response:
+    """How to check an exported ledger without us, and what its hashes are made of. Markdown."""
+    return _text("verify_ledger.md", media_type="text/markdown")
+
+
+@router.get("/docs/verify_ledger.py", response_class=Response)
+def show_verify_ledger_script() -> Response:
+    """The script that checks an exported ledger. It needs Python and nothing else."""
+    return _text("verify_ledger.py", media_type="text/x-python")
+
+
+@router.get("/docs/access", response_class=Response)
+def show_access() -> Response:
+    """Who may call what, route by route. Markdown."""
+    return _text("access.md", media_type="text/markdown")
+
+
+def _text(name: str, *, media_type: str) -> Response:
+    return Response((FOLDER / name).read_bytes(), media_type=f"{media_type}; charset=utf-8")

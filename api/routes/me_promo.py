@@ -1,0 +1,41 @@
+"""Promo codes, before anything is paid."""
+
+from fastapi import APIRouter
+
+from api.caller import FullCaller, Services
+from api.errors import documented
+from api.schemas.payments import PromoAnswer, PromoQuestion, promo_answer
+from domain.kernel.errors import Invalid
+from domain.payments.promo import check_promo, clean_code
+
+router = APIRouter(tags=["Billing"])
+
+
+@router.post(
+    "/me/billing/promo/check",
+    response_model=PromoAnswer,
+    responses=documented(
+        "no_session",
+        "invalid_api_key",
+        "forbidden_scope",
+        "ledger_unavailable",
+        "provider_not_configured",
+        "invalid_request",
+        "invalid_amount",
+        "promo_invalid",
+        "promo_redeemed",
+    ),
+)
+def show_promo(asked: PromoQuestion, caller: FullCaller, app: Services) -> object:
+    """Says what a promo code would add. Nothing is reserved: it is redeemed when a payment that was ordered with it is
+    captured, if it still can be."""
+    code = clean_code(asked.promo_code)
+    promo = check_promo(app.store, org=caller.org, code=code, at=app.clock())
+    assert promo.terms is not None
+    if asked.amount_inr is not None and asked.amount_inr <= 0:
+        raise Invalid("invalid_amount", "Give the amount that is to be topped up.", param="amount_inr")
+    if asked.amount_inr is not None:
+        credit: int | None = promo.credit(app.till.credit_of(asked.amount_inr))
+    else:
+        credit = promo.terms.fixed
+    return promo_answer(code, promo, credit)

@@ -1,0 +1,211 @@
+"""Given a payment, when a bank says this of a dispute, in whatever order, then so much of its credit is set aside."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from domain.kernel.errors import Conflict, NotFound
+from domain.kernel.money import NANOS_PER_PAISA, rupees
+from domain.ledger.credit import account_of, grant_credit
+from domain.ledger.events import CreditWithheld
+from domain.payments.chargebacks import demand, note_dispute
+from domain.payments.events import ChargebackLost, ChargebackOpened, ChargebackWon, Tax
+from domain.payments.ports import DisputeStatus, GatewayDispute, WebhookNotice
+from tests.domain.payments.refund_scene import ORG, Scene
+from tests.domain.payments.till import given_order
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_an_open_dispute_sets_the_credit_aside(scene: Scene) -> None:
+    payment = scene.pay(100)
+    before = len(scene.store.facts)
+    scene.dispute(payment, "open")
+    assert scene.store.names(before) == ["ChargebackOpened", "CreditWithheld"]
+    assert (scene.available, scene.withheld) == (0, rupees(100))
+    scene.check()
+
+
+def test_a_dispute_that_is_won_gives_it_back(scene: Scene) -> None:
+    payment = scene.pay(100)
+    scene.dispute(payment, "open")
+    scene.dispute(payment, "won")
+    assert (scene.available, scene.withheld) == (rupees(100), 0)
+    scene.check()
+    assert scene.refunded(payment).state == "processed", "and it can be refunded again"
+
+
+def test_a_dispute_that_is_lost_takes_it(scene: Scene) -> None:
+    payment = scene.pay(100)
+    scene.dispute(payment, "open")
+    scene.dispute(payment, "lost", deducted=11_800)
+    assert (scene.available, scene.withheld) == (0, 0)
+    (lost,) = scene.facts(ChargebackLost)
+    assert (lost.amount_paise, lost.withheld) == (11_800, rupees(100))
+    scene.check()
+
+
+@pytest.mark.parametrize(("deducted", "available"), [(0, rupees(100)), (11_800, 0)])
+def test_an_enquiry_that_is_closed_costs_only_what_was_deducted(scene: Scene, deducted: int, available: int) -> None:
+    payment = scene.pay(100)
+    scene.dispute(payment, "open")
+    scene.dispute(payment, "closed", deducted=deducted)
+    assert scene.available == available
+    scene.check()
+
+
+@pytest.mark.parametrize("end", ["won", "lost"])
+def test_repeats_and_any_order_come_to_the_same(end: DisputeStatus) -> None:
+    told: list[DisputeStatus] = ["open", "under_review", end]
+    for order in itertools.permutations([*told, *told]):
+        scene = Scene()
+        payment = scene.pay(100)
+        for status in order:
+            scene.dispute(payment, status)
+        assert len(scene.facts(ChargebackOpened)) == 1
+        assert (len(scene.facts(ChargebackWon)), len(scene.facts(ChargebackLost))) == (end == "won", end == "lost")
+        assert (scene.available, scene.withheld) == (rupees(100) if end == "won" else 0, 0)
+        scene.check()
+
+
+def test_what_was_decided_stays_decided(scene: Scene) -> None:
+    payment = scene.pay(100)
+    scene.dispute(payment, "lost")
+    before = len(scene.store.facts)
+    for status in ("open", "won", "lost", "closed"):
+        scene.dispute(payment, status)
+    assert scene.store.names(before) == []
+
+
+def test_what_was_spent_is_our_loss_and_on_record(scene: Scene) -> None:
+    payment = scene.pay(100)
+    scene.spend(rupees(80))
+    scene.dispute(payment, "lost")
+    assert scene.available == 0
+    (lost,) = scene.facts(ChargebackLost)
+    assert (lost.amount_paise, lost.withheld) == (11_800, rupees(20))
+    scene.check()
+
+
+def test_nothing_is_left_to_set_aside(scene: Scene) -> None:
+    payment = scene.pay(100)
+    scene.spend(rupees(100))
+    for status in ("open", "lost"):
+        scene.dispute(payment, status)
+    assert scene.facts(CreditWithheld) == []
+    assert scene.facts(ChargebackLost)[0].withheld == 0
+    scene.check()
+
+
+def test_the_disputed_payment_pays_first_then_other_paid_credit_and_never_a_gift(scene: Scene) -> None:
+    first = scene.pay(100)
+    second = scene.pay(100, promo=scene.promo(50))
+    scene.spend(rupees(80))
+    scene.dispute(second, "open", paise=11_800)
+    assert scene.facts(CreditWithheld)[0].parts == {second: rupees(100)}
+    scene.dispute(first, "open", id="disp_2", paise=11_800)
+    assert scene.facts(CreditWithheld)[1].parts == {first: rupees(70)}
+    scene.check()
+
+
+def test_given_credit_does_not_answer_for_a_payment(scene: Scene) -> None:
+    payment = scene.pay(100)
+    scene.refunded(payment)
+    grant_credit(scene.store, org=ORG, grant="thanks", amount=rupees(50), reason="", at=scene.at, by="operator")
+    scene.dispute(payment, "open")
+    assert (scene.available, scene.withheld) == (rupees(50), 0)
+    scene.check()
+
+
+def test_a_dispute_that_was_won_before_we_heard_of_it_touches_nothing(scene: Scene) -> None:
+    payment = scene.pay(100)
+    before = len(scene.store.facts)
+    scene.dispute(payment, "won")
+    assert scene.store.names(before) == ["ChargebackOpened", "ChargebackWon"]
+    assert scene.facts(ChargebackOpened)[0].withheld == 0
+
+
+def test_other_paid_credit_answers_for_what_was_spent(scene: Scene) -> None:
+    first, second = scene.pay(100), scene.pay(100)
+    scene.spend(rupees(60))
+    scene.dispute(first, "open")
+    assert scene.facts(CreditWithheld)[0].parts == {first: rupees(40), second: rupees(60)}
+    assert scene.available == rupees(40)
+    scene.check()
+
+
+def test_calls_in_flight_keep_what_they_were_promised(scene: Scene) -> None:
+    payment = scene.pay(100)
+    call = scene.hold(rupees(30))
+    assert call is not None
+    scene.dispute(payment, "open")
+    assert (scene.available, scene.withheld) == (0, rupees(70))
+    scene.settle(call, rupees(30))
+    scene.check()
+
+
+@pytest.mark.parametrize(
+    ("paise", "nanos"),
+    [(11_800, rupees(100)), (5_900, rupees(50)), (1, NANOS_PER_PAISA), (20_000, rupees(100)), (0, 0)],
+)
+def test_a_demand_means_the_credit_that_its_money_had_bought(paise: int, nanos: int) -> None:
+    assert demand(Tax(taxable=10_000, percent=18, igst=1_800), paise) == nanos
+
+
+@pytest.mark.parametrize("status", ["open", "lost"])
+def test_a_disputed_payment_is_not_refunded_on_top(scene: Scene, status: DisputeStatus) -> None:
+    payment = scene.pay(100)
+    scene.dispute(payment, status, paise=1_000)
+    assert scene.available > 0
+    with pytest.raises(Conflict, match="demanded") as refused:
+        scene.request(payment)
+    assert refused.value.code == "nothing_to_refund"
+
+
+def test_a_refund_under_way_and_a_dispute_do_not_take_the_same_credit(scene: Scene) -> None:
+    payment = scene.pay(100)
+    refund = scene.request(payment, inr=60)
+    scene.dispute(payment, "open")
+    assert scene.withheld == rupees(100)
+    scene.check()
+    scene.pursue(refund.id)
+    scene.gateway.ends(refund.id, "processed")
+    scene.pursue(refund.id)
+    scene.dispute(payment, "lost")
+    assert (scene.available, scene.withheld) == (0, 0)
+    scene.check()
+
+
+def notice(scene: Scene, payment: str, order: str) -> WebhookNotice:
+    known = replace(scene.gateway.pays(order), id=payment, order=order)
+    dispute = GatewayDispute(
+        id="disp_1", payment=payment, amount_paise=1, deducted_paise=0, currency="INR", status="open"
+    )
+    return WebhookNotice(event="payment.dispute.created", created_seconds=0, payment=known, dispute=dispute)
+
+
+def test_a_dispute_of_nobodys_payment_is_none_of_ours(scene: Scene) -> None:
+    for order in ("", "order_of_another_shop00"):
+        assert note_dispute(scene.store, notice(scene, "pay_x", order), at=scene.at, by="razorpay") is None
+    bare = replace(notice(scene, "pay_x", "order_x"), dispute=None)
+    assert note_dispute(scene.store, bare, at=scene.at, by="razorpay") is None
+    assert scene.facts(ChargebackOpened) == []
+
+
+def test_a_dispute_of_a_payment_that_was_set_aside_touches_no_credit(scene: Scene) -> None:
+    scene.pay(100)
+    ordered = given_order(scene.till, ORG)
+    wrong = scene.gateway.pays(ordered.order, amount_paise=1)
+    scene.till.look(wrong.id, learned="webhook", at=scene.at, by="test")
+    assert note_dispute(scene.store, notice(scene, wrong.id, ordered.order), at=scene.at, by="razorpay") is None
+    assert account_of(scene.store, ORG).withheld_amount == 0
+
+
+def test_a_dispute_that_comes_before_its_payment_is_to_be_told_again(scene: Scene) -> None:
+    ordered = given_order(scene.till, ORG)
+    with pytest.raises(NotFound):
+        note_dispute(scene.store, notice(scene, "pay_early", ordered.order), at=scene.at, by="razorpay")

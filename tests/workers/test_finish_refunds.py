@@ -1,0 +1,119 @@
+"""Refunds that a crash or a silent gateway left half done are finished by the job, and none is made twice."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from adapters.settings import Settings
+from adapters.wiring import App, build
+from domain.kernel.errors import NotFound
+from domain.kernel.money import rupees
+from domain.payments.refunds import Refund
+from projections.runner import Runner
+from projections.verify import verify
+from tests.domain.payments.refund_scene import RefundingGateway
+from tests.domain.payments.till import PlainSeals, given_order, make_till
+from tests.given import given_org
+from workers.finish_refunds import run as finish_refunds
+from workers.jobs import find_jobs
+
+
+@pytest.fixture
+def gateway() -> RefundingGateway:
+    return RefundingGateway()
+
+
+@pytest.fixture
+def app(database_url: str, gateway: RefundingGateway, tmp_path: Path) -> Iterator[App]:
+    app = build(
+        Settings(home=tmp_path),
+        database_url=database_url,
+        redis_url="",
+        environment={},
+        pepper=b"p",
+        payments=gateway,
+        vault=PlainSeals(),
+    )
+    Runner(database_url).prepare()
+    given_org(app.store, inr=0, at=app.clock())
+    yield app
+    app.close()
+
+
+def project(app: App) -> None:
+    with psycopg.connect(app.database_url, autocommit=True) as connection:
+        Runner(app.database_url).step(connection)
+
+
+def requested(app: App, gateway: RefundingGateway, id: str) -> Refund:
+    """A payment of ₹100 of which all is asked back."""
+    till = make_till(app.store, gateway)
+    payment = gateway.pays(given_order(till, at=app.clock()).order).id
+    till.look(payment, learned="webhook", at=app.clock(), by="test")
+    refund = app.refunds.request(
+        org="org_a", refund=id, payment=payment, credit=None, reason="", at=app.clock(), by="test"
+    )
+    project(app)
+    return refund
+
+
+def now(app: App, refund: Refund) -> Refund:
+    return app.refunds.find(refund.order).refunds[refund.id]
+
+
+def test_the_job_is_found() -> None:
+    assert find_jobs()["finish_refunds"].run is finish_refunds
+
+
+def test_a_refund_that_nobody_asked_the_gateway_for_is_asked_for(app: App, gateway: RefundingGateway) -> None:
+    refund = requested(app, gateway, "refund_0001")
+    assert finish_refunds(app) == 1
+    assert now(app, refund).state == "pending"
+
+
+def test_a_refund_that_the_gateway_made_but_never_confirmed_is_made_once(app: App, gateway: RefundingGateway) -> None:
+    refund = requested(app, gateway, "refund_0001")
+    gateway.trouble = "after"
+    assert finish_refunds(app) == 0
+    assert now(app, refund).state == "requested"
+    assert len(gateway.by_key) == 1
+    gateway.trouble = ""
+    assert finish_refunds(app) == 1
+    assert now(app, refund).state == "pending"
+    assert len(gateway.by_key) == 1
+
+
+@pytest.mark.parametrize(("ending", "available"), [("processed", 0), ("failed", rupees(100))])
+def test_what_became_of_a_refund_is_heard_without_any_webhook(
+    app: App, gateway: RefundingGateway, ending: str, available: int
+) -> None:
+    refund = requested(app, gateway, "refund_0001")
+    finish_refunds(app)
+    gateway.ends(refund.id, ending)
+    finish_refunds(app)
+    assert now(app, refund).state == ending
+    assert app.available("org_a") == available
+    project(app)
+    assert finish_refunds(app) == 0
+    assert verify(app.database_url).ok
+
+
+def test_a_refund_that_is_stuck_does_not_keep_the_others(app: App, gateway: RefundingGateway) -> None:
+    stuck, other = requested(app, gateway, "refund_0001"), requested(app, gateway, "refund_0002")
+    finish_refunds(app)
+    del gateway.by_key[stuck.id]
+    with pytest.raises(NotFound):
+        app.refunds.pursue(stuck.order, at=app.clock(), by="test")
+    gateway.ends(other.id, "processed")
+    project(app)
+    assert finish_refunds(app) == 2
+    assert (now(app, stuck).state, now(app, other).state) == ("pending", "processed")
+
+
+def test_without_refunds_no_gateway_is_needed(database_url: str, tmp_path: Path) -> None:
+    app = build(Settings(home=tmp_path), database_url=database_url, redis_url="", environment={}, pepper=b"p")
+    Runner(database_url).prepare()
+    assert finish_refunds(app) == 0
+    app.close()

@@ -1,0 +1,83 @@
+"""Asks the payment gateway about orders that nobody paid as far as we have heard: browsers are closed and webhooks get
+lost, but money that came must be credited."""
+
+import logging
+import threading
+from dataclasses import dataclass
+
+from adapters.wiring import App
+from domain.kernel.clock import DAY, SECOND
+from domain.kernel.errors import NotFound, Unavailable
+from domain.payments.payment import Order
+from domain.payments.topup import Learned
+from projections.payments import open_orders
+from workers.jobs import Job
+
+FIRST_ASKED = 900 * SECOND
+LAST_ASKED = 5 * DAY
+"""How old an order is when it is first and last asked about: banks authorise up to three days late, and what nobody
+captures goes back to the payer after five."""
+
+ORDERS_MAX = 200
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The order after asking. `complete` is False where the gateway has the money but does not show the payment yet:
+    its lists lag behind by minutes."""
+
+    order: Order
+    complete: bool = True
+
+
+def ask(app: App, order: str, *, learned: Learned, by: str) -> Answer:
+    """Asks about one order: what was authorised is captured, and what was captured is credited. Raises Unavailable."""
+    till = app.till
+    try:
+        told = till.gateway.order(order)
+    except NotFound:
+        _log.error("Razorpay does not know the order %s: was the key changed?", order)
+        return Answer(till.find(order))
+    if told.status == "created" and told.attempts == 0:
+        return Answer(till.find(order))
+    known = till.look_at_order(order, learned=learned, at=app.clock(), by=by)
+    return Answer(known, complete=told.status != "paid" or any(map(known.is_settled, known.attempts)))
+
+
+class Sweep:
+    """The job. When it asked about which order is kept in memory alone: whoever forgets it asks once more."""
+
+    def __init__(self) -> None:
+        self._next: dict[str, int] = {}
+        self._one_at_a_time = threading.Lock()
+
+    def run(self, app: App) -> int:
+        """Asks about every order that is due, with pauses that grow with its age; answers how many were credited."""
+        if app.payments is None or not self._one_at_a_time.acquire(blocking=False):
+            return 0
+        try:
+            return self._ask_due(app)
+        finally:
+            self._one_at_a_time.release()
+
+    def _ask_due(self, app: App) -> int:
+        now = app.clock()
+        with app.reading() as connection:
+            found = dict(open_orders(connection, created_after=now - LAST_ASKED, created_before=now - FIRST_ASKED))
+        self._next = {order: at for order, at in self._next.items() if order in found}
+        due = [order for order in found if self._next.get(order, 0) <= now][:ORDERS_MAX]
+        credited = 0
+        for order in due:
+            try:
+                answer = ask(app, order, learned="sweep", by="worker:reconcile_payments")
+            except Unavailable as failure:
+                _log.warning("orders are asked about later: %s", failure.message)
+                return credited
+            credited += answer.order.status == "captured"
+            self._next[order] = now + (now - found[order]) // 2 if answer.complete else now
+        return credited
+
+
+JOB = Job("reconcile_payments", 60, Sweep().run)
