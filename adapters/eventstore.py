@@ -5,6 +5,7 @@ autovacuum), no notifications (readers go by position), names for life instead o
 ledger change in the same transaction.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -37,6 +38,8 @@ IDLE_SECONDS = 5
 Statement = tuple[str, tuple[object, ...]]
 Numbered = tuple[str, int, Event]
 """A fact with its stream and its version there."""
+Witness = Callable[[Sequence[Numbered], str], Decision]
+"""Told the facts of a change and its actor, it says what else is to be on record of it, in streams of its own."""
 
 
 class Datastore(PostgresDatastore):
@@ -133,10 +136,18 @@ class EventStore:
     def __init__(self, url: str, log: LogReader) -> None:
         self._url = url
         self._log = log
+        self._witness: Witness | None = None
 
     @cached_property
     def _recorder(self) -> LogRecorder:
         return LogRecorder(Datastore(self._url))
+
+    def witnessed(self, witness: Witness) -> "EventStore":
+        """This store, on the same connections, but to each change it appends what the witness says of it."""
+        assert self._recorder is not None
+        other = copy.copy(self)
+        other._witness = witness
+        return other
 
     def locked(self, decide: Callable[[Reader], Decision], *, at: int, by: str) -> int | None:
         """See `domain.kernel.store.Store`."""
@@ -190,6 +201,9 @@ class EventStore:
             for stream, event in change.decide(state):
                 versions[stream] = versions.get(stream, 0) + 1
                 facts.append((stream, versions[stream], msgspec.structs.replace(event, at=at, by=by)))
+        if facts and self._witness is not None:
+            for stream, event in self._witness(facts, by):
+                facts.append((stream, 1, msgspec.structs.replace(event, at=at, by=by)))
         return statements + _effects(facts), facts
 
     def _history(self, name: str) -> list[Recorded]:

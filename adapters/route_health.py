@@ -9,6 +9,7 @@ read back yet of its own is laid on top: a failure counts here at once.
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -73,6 +74,7 @@ class SharedRouteHealth:
         self._unsent: list[Outcome] = []
         self._leases: dict[str, int] = {}
         self._turning: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         self._degraded = True
         self._local = LocalHealth(
             clock,
@@ -101,20 +103,21 @@ class SharedRouteHealth:
     async def start(self) -> None:
         """Reads what the others know, if Valkey can be reached, and takes part from now on."""
         await self._take_turn()
-        self._turning = asyncio.create_task(self._turn_for_ever())
+        self._turning = asyncio.create_task(self._take_turns())
 
     async def close(self) -> None:
         """Tells what is still to be told, then disconnects."""
+        self._closing.set()
         if self._turning is not None:
-            self._turning.cancel()
-            await asyncio.gather(self._turning, return_exceptions=True)
+            await self._turning
         await self._take_turn()
         await self._client.aclose()
 
-    async def _turn_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(self._turn_seconds)
+    async def _take_turns(self) -> None:
+        while not self._closing.is_set():
             await self._take_turn()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), self._turn_seconds)
 
     async def _take_turn(self) -> None:
         """Sends, reads, and asks for circuits to try. Raises nothing: without Valkey this process goes on alone."""

@@ -206,14 +206,12 @@ async def operator(request: Request) -> None:
         raise Forbidden("forbidden_scope", "Set BR_OPERATOR_TOKEN to read this from another machine.")
 
 
-full = member  # what routes still say that do not name a role
 KeyCaller = Annotated[Caller, Depends(key)]
 AnyActor = Annotated[Actor, Depends(signed_in)]
 PersonActor = Annotated[Actor, Depends(person)]
 MemberActor = Annotated[Actor, Depends(member)]
 AdminActor = Annotated[Actor, Depends(admin)]
 OwnerActor = Annotated[Actor, Depends(owner)]
-FullCaller = MemberActor
 Services = Annotated[App, Depends(_services)]
 DEMANDS = {
     public: "public",

@@ -194,7 +194,7 @@ class Balances(Fold):
             cursor.executemany("delete from expiring_lots where org = %s and lot = %s", self._closed)
 
 
-PROJECTION = Projection("balances", 2, TABLES, Balances, weight=3)
+PROJECTION = Projection("balances", 2, TABLES, Balances, weight=6)
 
 
 @contextmanager

@@ -137,7 +137,7 @@ class Budgets(Fold):
             )
 
 
-PROJECTION = Projection("budgets", 1, TABLES, Budgets, weight=5)
+PROJECTION = Projection("budgets", 1, TABLES, Budgets, weight=7)
 
 
 def budget_of(connection: Connection, scope: str, *, now: int) -> dict[str, Any]:

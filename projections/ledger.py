@@ -30,7 +30,7 @@ from domain.sealing.events import LogSealed
 from projections.base import Connection, Cursor, Fold, H, Projection, Sums, day_of, on
 
 FORMAT = "bharatrouter-ledger-1"
-PAGE = 1_024
+PAGE = 8_192
 CHUNK_BYTES = 65_536
 SEALS_AT_ONCE = 500
 

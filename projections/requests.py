@@ -136,7 +136,7 @@ class Requests(Fold):
                     copy.write_row(row)
 
 
-PROJECTION = Projection("requests", 1, TABLES, Requests, INDEXES, weight=5)
+PROJECTION = Projection("requests", 1, TABLES, Requests, INDEXES, weight=7)
 
 
 def request_state(connection: Connection, org: str, request: str) -> dict[str, Any] | None:

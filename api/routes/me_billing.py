@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from adapters.wiring import App
-from api.caller import FullCaller, Services
+from api.caller import WHO, MemberActor, Services
 from api.errors import documented
 from api.schemas.billing import Billing, credit_lot, money_event
 from api.schemas.money import show, show_optional
@@ -25,12 +25,10 @@ NOTHING = {"balance": 0, "held": 0, "withheld": 0, "available": 0, "spent": 0, "
     "/me/billing",
     response_model=Billing,
     response_model_exclude_unset=True,
-    responses=documented(
-        "no_session", "invalid_api_key", "forbidden_scope", "invalid_range", "invalid_request", "ledger_unavailable"
-    ),
+    responses=documented(*WHO, "invalid_range", "invalid_request"),
 )
 def show_billing(
-    caller: FullCaller,
+    caller: MemberActor,
     app: Services,
     as_of: Annotated[
         str | None, Query(description="A moment, or the end of a day (India time); now unless given")

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Depends
 
 from adapters.wiring import App
-from api.caller import WHO, AdminActor, MemberActor, Services, member
+from api.caller import WHO, AdminActor, MemberActor, OwnerActor, Services, member
 from api.errors import documented
 from api.schemas.billing_address import (
     BillingAddress,
@@ -47,7 +47,7 @@ def show_address(caller: MemberActor, app: Services) -> object:
     response_model=BillingAddress,
     responses=documented(*WHO, "invalid_request", "invalid_gstin"),
 )
-def set_address(wanted: NewBillingAddress, caller: AdminActor, app: Services) -> object:
+def set_address(wanted: NewBillingAddress, caller: OwnerActor, app: Services) -> object:
     """Sets the billing address of documents to come; those that have been issued stay as they are.
 
     The State is the place of supply, and decides between CGST with SGST, and IGST. A GSTIN must be of that State. A PIN

@@ -6,7 +6,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from adapters.wiring import App
-from api.caller import FullCaller, Services
+from api.caller import WHO, MemberActor, Services
 from api.errors import documented
 from api.schemas.documents import DocumentList, document_row
 from api.web.render import read_only_page
@@ -15,7 +15,6 @@ from domain.payments.papers import file_name
 from projections import documents
 
 router = APIRouter(tags=["Billing"])
-WHO = ("no_session", "invalid_api_key", "forbidden_scope", "ledger_unavailable")
 RETRY_SECONDS = 5
 
 PDF: dict[int | str, dict[str, Any]] = {
@@ -30,7 +29,7 @@ Number = Annotated[str | None, Query(description="Another document of the paymen
 
 @router.get("/me/billing/receipts", response_model=DocumentList, responses=documented(*WHO, "invalid_request"))
 def list_receipts(
-    caller: FullCaller,
+    caller: MemberActor,
     app: Services,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     before: Annotated[str | None, Query(description="`next_before` of the page before")] = None,
@@ -51,7 +50,7 @@ def list_receipts(
 @router.get(
     "/me/billing/receipts/{payment_id}.html", response_class=Response, responses=PAGE | documented(*WHO, "not_found")
 )
-def show_receipt(payment_id: str, caller: FullCaller, app: Services, document: Number = None) -> Response:
+def show_receipt(payment_id: str, caller: MemberActor, app: Services, document: Number = None) -> Response:
     """The document of a payment as a page for browsers. It is there before the PDF is."""
     return _page(app, _of_payment(app, caller.org, payment_id, document))
 
@@ -62,7 +61,7 @@ def show_receipt(payment_id: str, caller: FullCaller, app: Services, document: N
     responses=PDF | documented(*WHO, "not_found", "receipt_not_ready"),
 )
 def download_receipt(
-    payment_id: str, request: Request, caller: FullCaller, app: Services, document: Number = None
+    payment_id: str, request: Request, caller: MemberActor, app: Services, document: Number = None
 ) -> Response:
     """The document of a payment as a signed PDF, the same bytes each time. `etag` is its SHA-256."""
     return _download(app, _of_payment(app, caller.org, payment_id, document), request)
@@ -71,7 +70,7 @@ def download_receipt(
 @router.get(
     "/me/billing/documents/{number:path}.html", response_class=Response, responses=PAGE | documented(*WHO, "not_found")
 )
-def show_document(number: str, caller: FullCaller, app: Services) -> Response:
+def show_document(number: str, caller: MemberActor, app: Services) -> Response:
     """Any document of the org by its number, slashes and all, as a page for browsers."""
     return _page(app, _of_org(app, caller.org, number))
 
@@ -81,7 +80,7 @@ def show_document(number: str, caller: FullCaller, app: Services) -> Response:
     response_class=Response,
     responses=PDF | documented(*WHO, "not_found", "receipt_not_ready"),
 )
-def download_document(number: str, request: Request, caller: FullCaller, app: Services) -> Response:
+def download_document(number: str, request: Request, caller: MemberActor, app: Services) -> Response:
     """Any document of the org by its number, slashes and all, as a signed PDF."""
     return _download(app, _of_org(app, caller.org, number), request)
 

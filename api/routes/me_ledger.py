@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from api.caller import FullCaller, Services
+from api.caller import WHO, MemberActor, Services
 from api.errors import documented
 from api.schemas.times import read_day
 from domain.kernel.errors import Invalid
@@ -17,10 +17,10 @@ router = APIRouter(tags=["Billing"])
 @router.get(
     "/me/billing/ledger.jsonl",
     response_class=StreamingResponse,
-    responses=documented("no_session", "invalid_api_key", "forbidden_scope", "invalid_range", "ledger_unavailable"),
+    responses=documented(*WHO, "invalid_range"),
 )
 def export_ledger(
-    caller: FullCaller,
+    caller: MemberActor,
     app: Services,
     first: Annotated[
         str | None, Query(alias="from", description="First day, `YYYY-MM-DD`; the org's first unless given")

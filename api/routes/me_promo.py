@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from api.caller import FullCaller, Services
+from api.caller import WHO, OwnerActor, Services
 from api.errors import documented
 from api.schemas.payments import PromoAnswer, PromoQuestion, promo_answer
 from domain.kernel.errors import Invalid
@@ -15,10 +15,7 @@ router = APIRouter(tags=["Billing"])
     "/me/billing/promo/check",
     response_model=PromoAnswer,
     responses=documented(
-        "no_session",
-        "invalid_api_key",
-        "forbidden_scope",
-        "ledger_unavailable",
+        *WHO,
         "provider_not_configured",
         "invalid_request",
         "invalid_amount",
@@ -26,7 +23,7 @@ router = APIRouter(tags=["Billing"])
         "promo_redeemed",
     ),
 )
-def show_promo(asked: PromoQuestion, caller: FullCaller, app: Services) -> object:
+def show_promo(asked: PromoQuestion, caller: OwnerActor, app: Services) -> object:
     """Says what a promo code would add. Nothing is reserved: it is redeemed when a payment that was ordered with it is
     captured, if it still can be."""
     code = clean_code(asked.promo_code)

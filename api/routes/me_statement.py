@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.caller import FullCaller, Services
+from api.caller import WHO, MemberActor, Services
 from api.errors import documented
 from api.schemas.statement import statement_csv
 from domain.kernel.clock import ist_month
@@ -21,20 +21,11 @@ PDF = "application/pdf"
     response_class=Response,
     responses={
         200: {"description": "The statement", "content": {"text/csv": {}, PDF: {}}},
-        **documented(
-            "no_session",
-            "invalid_api_key",
-            "forbidden_scope",
-            "invalid_range",
-            "invalid_request",
-            "pdf_unavailable",
-            "overloaded",
-            "ledger_unavailable",
-        ),
+        **documented(*WHO, "invalid_range", "invalid_request", "pdf_unavailable", "overloaded"),
     },
 )
 def show_statement(
-    caller: FullCaller,
+    caller: MemberActor,
     app: Services,
     request: Request,
     month: Annotated[str | None, Query(description="`YYYY-MM` of India's calendar; this month unless given")] = None,

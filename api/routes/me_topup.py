@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api.caller import FullCaller, Services
+from api.caller import WHO, MemberActor, OwnerActor, Services
 from api.errors import documented
 from api.schemas.payments import NewTopUp, Outcome, Paid, Payments, TopUp, order_row, outcome, top_up
 from domain.kernel.errors import Invalid, NotFound
@@ -14,7 +14,6 @@ from domain.payments.promo import clean_code
 from projections.payments import orders_of
 
 router = APIRouter(tags=["Billing"])
-WHO = ("no_session", "invalid_api_key", "forbidden_scope", "ledger_unavailable")
 GATEWAY = ("payments_unavailable", "provider_not_configured", "payment_refused")
 
 
@@ -32,7 +31,7 @@ GATEWAY = ("payments_unavailable", "provider_not_configured", "payment_refused")
         "promo_redeemed",
     ),
 )
-def order_top_up(wanted: NewTopUp, caller: FullCaller, app: Services) -> object:
+def order_top_up(wanted: NewTopUp, caller: OwnerActor, app: Services) -> object:
     """Orders a top-up, to be paid in Razorpay's checkout. GST is shown before anything is paid; the credit is exact to
     the paisa. A promo code is redeemed when the payment is captured."""
     till = app.till
@@ -45,7 +44,7 @@ def order_top_up(wanted: NewTopUp, caller: FullCaller, app: Services) -> object:
         promo="" if wanted.promo_code is None else clean_code(wanted.promo_code),
         receipt=app.new_id("topup"),
         at=app.clock(),
-        by=f"key:{caller.key_id}",
+        by=caller.by,
     )
     return top_up(ordered, till.gateway, promo_credit)
 
@@ -55,7 +54,7 @@ def order_top_up(wanted: NewTopUp, caller: FullCaller, app: Services) -> object:
     response_model=Outcome,
     responses=documented(*WHO, *GATEWAY, "invalid_request", "invalid_signature", "not_found"),
 )
-def verify_payment(paid: Paid, caller: FullCaller, app: Services) -> object:
+def verify_payment(paid: Paid, caller: OwnerActor, app: Services) -> object:
     """Takes what the checkout handed to the browser, and credits the payment if Razorpay confirms it. It may be called
     again, and need not be called: the payment is credited once, by whichever way it is heard of."""
     till = app.till
@@ -73,13 +72,13 @@ def verify_payment(paid: Paid, caller: FullCaller, app: Services) -> object:
         payment = till.gateway.payment(payment_id)
         if payment.order != order_id:
             raise Invalid("invalid_signature", "The payment belongs to another order.", param="razorpay_payment_id")
-        order = till.take(payment, learned="handler", at=app.clock(), by=f"key:{caller.key_id}")
+        order = till.take(payment, learned="handler", at=app.clock(), by=caller.by)
     return outcome(order, order_id=order_id, payment_id=payment_id)
 
 
 @router.get("/me/billing/payments", response_model=Payments, responses=documented(*WHO, "invalid_request"))
 def list_payments(
-    caller: FullCaller,
+    caller: MemberActor,
     app: Services,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     before: Annotated[str | None, Query(description="`next_before` of the page before")] = None,

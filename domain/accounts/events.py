@@ -1,5 +1,5 @@
 """The facts of persons, orgs and workspaces. Streams: `user:<id>`, `claim:<what>/<digest>`, `org:<id>`,
-`workspace:<id>`.
+`workspace:<id>`, `act:<id>`.
 
 A fact that names an org as `org` is part of what that org has configured, whatever its stream; facts of persons name
 orgs otherwise, so that nobody's sign-in stands in the way of a change of an org.
@@ -210,3 +210,18 @@ class WorkspaceDeleted(Event, frozen=True, kw_only=True):
     """Its keys move to the org's default workspace by `KeyMoved` events of the same transaction."""
 
     org: str
+
+
+# Where changes came from
+
+
+@fact("accounts.acted.v1")
+class Acted(Event, frozen=True, kw_only=True):
+    """The `facts` facts that stand right before this one in the log are one change, made over HTTP from this network
+    address by a program that calls itself `agent`; both are sealed under `subject`: the person who made the change, or
+    the org of the key that did."""
+
+    facts: int
+    subject: str
+    address: str
+    agent: str

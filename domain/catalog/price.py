@@ -110,7 +110,7 @@ def make_rates(
     cached_input: int | None = None,
     cache_write: int | None = None,
     per_request: int = 0,
-    rare: Mapping[str, int] | None = None,
+    rare: Mapping[Part, int] | None = None,
     variants: tuple[Variant, ...] = (),
 ) -> Rates:
     """Rates under an id of provider, model, day and content, like `sarvam/sarvam-105b@2026-09-20.3f2a91c0`.
@@ -120,7 +120,7 @@ def make_rates(
     """
     cached_input = input if cached_input is None else cached_input
     cache_write = input if cache_write is None else cache_write
-    apart: dict[str, Any] = dict(rare or {})
+    apart: dict[str, Any] = {str(part): rate for part, rate in (rare or {}).items()}
     content = f"{input} {cached_input} {cache_write} {output} {per_request}"
     if apart or variants:
         content += repr((sorted(apart.items()), variants))

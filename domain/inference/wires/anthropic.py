@@ -10,7 +10,9 @@ from domain.inference.messages import Ask
 from domain.inference.replies import Unusable
 from domain.inference.wires.conversation import (
     LEFT_BEHIND,
+    NO_AUDIO,
     SAID_EVERYWHERE,
+    Audio,
     Conversation,
     Image,
     Part,
@@ -30,7 +32,7 @@ from domain.inference.wires.replying import (
     usage_chunk,
     whole_answer,
 )
-from domain.inference.wires.wire import Translated, Wire
+from domain.inference.wires.wire import Translated, Untranslatable, Wire
 
 _FINISH = {
     "end_turn": "stop",
@@ -81,6 +83,8 @@ def _part(part: Part) -> Json:
             return _cached({"type": "image", "source": source}, image.cache)
         case Image() as image:
             return _cached({"type": "image", "source": {"type": "url", "url": image.url}}, image.cache)
+        case Audio():
+            raise Untranslatable(NO_AUDIO)
         case ToolCall() as call:
             return {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
         case Result() as result:

@@ -13,7 +13,9 @@ from domain.inference.replies import Unusable
 from domain.inference.sse import FrameTooLong
 from domain.inference.wires.conversation import (
     LEFT_BEHIND,
+    NO_AUDIO,
     SAID_EVERYWHERE,
+    Audio,
     Conversation,
     Image,
     Part,
@@ -82,6 +84,8 @@ def _parts(part: Part) -> list[Json]:
             return [{"image": {"format": _IMAGES[media_type], "source": source}}, *_cache_point(image.cache)]
         case Image():
             raise Untranslatable("an image that is linked or of a rare format")
+        case Audio():
+            raise Untranslatable(NO_AUDIO)
         case ToolCall() as call:
             return [{"toolUse": {"toolUseId": call.id, "name": call.name, "input": call.arguments}}]
         case Result() as result:

@@ -11,7 +11,9 @@ from domain.inference.replies import Unusable
 from domain.inference.sse import DONE
 from domain.inference.wires.conversation import (
     LEFT_BEHIND,
+    NO_AUDIO,
     SAID_EVERYWHERE,
+    Audio,
     Image,
     Result,
     Text,
@@ -81,6 +83,8 @@ def _messages(turn: Turn) -> Iterator[Json]:
         elif isinstance(part, Image):
             url = part.url or f"data:{part.media_type};base64,{part.data}"
             content.append({"type": "image_url", "image_url": {"url": url}})
+        elif isinstance(part, Audio):
+            raise Untranslatable(NO_AUDIO)
     calls = [a_call(part.id, part.name, part.arguments) for part in turn.parts if isinstance(part, ToolCall)]
     if calls:
         yield {"role": "assistant", "tool_calls": calls} | ({"content": content} if content else {})

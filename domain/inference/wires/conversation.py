@@ -19,6 +19,8 @@ SAID_EVERYWHERE = frozenset(
 )
 LEFT_BEHIND = frozenset({"user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"})
 
+NO_AUDIO = "audio, which this provider does not take"
+
 _DATA_URL = re.compile(r"data:([a-z]+/[A-Za-z0-9.+-]+);base64,(.*)", re.DOTALL)
 
 
@@ -36,6 +38,13 @@ class Image(msgspec.Struct, frozen=True):
     data: str = ""
     url: str = ""
     cache: dict[str, Any] | None = None
+
+
+class Audio(msgspec.Struct, frozen=True):
+    """Embedded as base64 `data`; `format` is `wav` or `mp3`."""
+
+    format: str
+    data: str
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -56,7 +65,7 @@ class Result(msgspec.Struct, frozen=True):
     cache: dict[str, Any] | None = None
 
 
-Part = Text | Image | Call | Result
+Part = Text | Image | Audio | Call | Result
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -173,6 +182,8 @@ def _parts(content: Any) -> list[Part]:
             parts.append(Text(part["refusal"]))
         elif kind == "image_url":
             parts.append(_image(part["image_url"], cache))
+        elif kind == "input_audio":
+            parts.append(Audio(part["input_audio"]["format"], part["input_audio"]["data"]))
         else:
             raise Untranslatable(f"a part of the type '{kind}'")
     return parts

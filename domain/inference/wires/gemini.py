@@ -11,6 +11,7 @@ from domain.inference.replies import Unusable
 from domain.inference.wires.conversation import (
     LEFT_BEHIND,
     SAID_EVERYWHERE,
+    Audio,
     Conversation,
     Image,
     Part,
@@ -90,6 +91,8 @@ def _part(part: Part) -> Json:
             return {"inlineData": {"mimeType": image.media_type, "data": image.data}}
         case Image():
             raise Untranslatable("a linked image, which this provider does not fetch")
+        case Audio(format, data):
+            return {"inlineData": {"mimeType": f"audio/{format}", "data": data}}
         case ToolCall() as call:
             spoken: Json = {"functionCall": {"name": call.name, "args": call.arguments}}
             return spoken | {"thoughtSignature": call.signature} if call.signature else spoken
@@ -234,7 +237,8 @@ GEMINI = Wire(
     takes=SAID_EVERYWHERE
     | LEFT_BEHIND
     | _SAME_MEANING.keys()
-    | {"reasoning_effort", "response_format:json_object", "response_format:json_schema", "messages:image"},
+    | {"reasoning_effort", "response_format:json_object", "response_format:json_schema"}
+    | {"messages:image", "messages:audio"},
     body=_body,
     whole=_whole,
     frames=lambda: Translated(_Chunks()),

@@ -64,6 +64,7 @@ class Translated:
     def __init__(self, chunks: Chunks, framing: Framing | None = None) -> None:
         self._chunks = chunks
         self._framing = framing or Frames()
+        self._ended = False
 
     def feed(self, block: bytes) -> Iterator[bytes]:
         return self._translate(self._framing.feed(block))
@@ -75,5 +76,6 @@ class Translated:
         for data in frames:
             for chunk in self._chunks.take(data):
                 yield msgspec.json.encode(chunk)
-        if self._chunks.done:
+        if self._chunks.done and not self._ended:
+            self._ended = True
             yield DONE

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.catalog.events import PriceChanged
 from domain.catalog.price import (
     RARE,
     Line,
@@ -123,7 +125,7 @@ _every_usage = st.builds(
 _token_classes = [part for part in RARE if part not in ("seconds", "characters")]
 _rare_rates = st.dictionaries(st.sampled_from(_token_classes), _rate)
 _minutes = st.integers(0, 1440)
-_windows = st.lists(st.tuples(_minutes, _minutes).map(sorted).map(tuple), max_size=2).map(tuple)
+_windows = st.lists(st.tuples(_minutes, _minutes).map(lambda two: (min(two), max(two))), max_size=2).map(tuple)
 
 
 @st.composite
@@ -251,3 +253,8 @@ def test_a_tenfold_move_under_a_condition_is_noticed_too() -> None:
     dearer = _priced(10, variants=(Variant(rates=_priced(300), tier="priority"),))
     assert leaps(STEPPED, dearer)
     assert not leaps(STEPPED, _priced(10, variants=(Variant(rates=_priced(299), tier="priority"),)))
+
+
+def test_a_price_with_conditions_is_the_same_after_the_log() -> None:
+    changed = PriceChanged(provider="p", model="m", rates=STEPPED)
+    assert msgspec.json.decode(msgspec.json.encode(changed), type=PriceChanged) == changed

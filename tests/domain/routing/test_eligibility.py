@@ -63,7 +63,8 @@ def test_pictures_are_taken_as_each_wire_takes_them() -> None:
     assert [against(wire, messages=linked) for wire in ("anthropic", "cohere")] == [(), ()]
     assert [against(wire, messages=linked) for wire in ("gemini", "bedrock")] == [("parameters",)] * 2
     heard = [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}]}]
-    assert against("gemini", messages=heard) == ("parameters",)
+    assert against("gemini", messages=heard) == ()
+    assert against("anthropic", messages=heard) == ("parameters",)
 
 
 def test_a_tier_is_served_where_it_is_priced() -> None:
