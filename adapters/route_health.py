@@ -8,6 +8,7 @@ read back yet of its own is laid on top: a failure counts here at once.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -71,7 +72,7 @@ class SharedRouteHealth:
         self._turn_seconds = turn_seconds
         self._shared: dict[str, _Kept] = {}
         self._read: _BatchId = (0, 0)
-        self._unsent: list[Outcome] = []
+        self._unsent: deque[Outcome] = deque(maxlen=UNSENT_MAX)
         self._leases: dict[str, int] = {}
         self._turning: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -79,7 +80,7 @@ class SharedRouteHealth:
         self._local = LocalHealth(
             clock,
             rest_seconds=rest_seconds,
-            told=self._keep_unsent,
+            told=self._unsent.extend,
             may_probe=lambda route: self._degraded or clock() < self._leases.get(route, 0),
         )
 
@@ -148,13 +149,16 @@ class SharedRouteHealth:
 
     async def _exchange(self) -> None:
         """Appends what is new here, and folds what is new to anyone."""
-        sent, self._unsent = self._unsent, []
+        sent = [*self._unsent]
+        self._unsent.clear()
         try:
             if sent:
                 batch = msgspec.json.encode(sent)
                 await self._client.xadd(STREAM, {"o": batch}, maxlen=STREAM_LENGTH, approximate=True)
         except BaseException:
-            self._unsent = (sent + self._unsent)[-UNSENT_MAX:]
+            sent += self._unsent
+            self._unsent.clear()
+            self._unsent.extend(sent)
             raise
         touched: set[str] = set()
         more = True
@@ -226,9 +230,6 @@ class SharedRouteHealth:
             self._local.states.pop(route, None)
         if idle:
             await self._client.hdel(STATES, *idle)
-
-    def _keep_unsent(self, outcomes: list[Outcome]) -> None:
-        self._unsent = (self._unsent + outcomes)[-UNSENT_MAX:]
 
 
 _NOTHING = _Kept((0, 0), Observed())

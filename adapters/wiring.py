@@ -28,6 +28,9 @@ from adapters.settings import Settings, beside_product, key_pepper, supplier
 from adapters.sign_in import identity_providers
 from adapters.upstream import address_of
 from adapters.vault import Vault, master_key
+from adapters.witness import Witness as Witness
+from domain.accounts.erasure import erase_person
+from domain.accounts.person import Person, person_stream
 from domain.accounts.ports import IdentityProvider
 from domain.catalog.catalog import Catalog
 from domain.catalog.price import Fx
@@ -186,6 +189,23 @@ class App:
         from adapters.pdf.statement import statement_pdf
 
         return statement_pdf(statement, supplier(self.settings), at=self.clock())
+
+    def erase_person(self, person: str, *, by: str) -> None:
+        """Ends a person for good; see `domain.accounts.erasure`. In force on every process within a second. Raises
+        NotFound, Conflict `last_owner`, Unavailable."""
+        self.directory.catch_up()
+        state = fold(Person(), ((fact.stream, fact.event) for fact in self.log.stream(person_stream(person))))
+        orgs = [org.id for org in self.directory.directory.orgs_of(person)]
+        erase_person(
+            self.store,
+            self.vault.erase,
+            person=person,
+            home=state.home,
+            teams=[org for org in orgs if org != state.home],
+            at=self.clock(),
+            by=by,
+        )
+        self.directory.catch_up()
 
     def new_id(self, prefix: str) -> str:
         return make_id(prefix, at=self.clock(), entropy=self.entropy(8))

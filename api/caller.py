@@ -6,7 +6,7 @@ The demands are coroutines that never wait, so that FastAPI runs them where they
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hmac import compare_digest
 from ipaddress import ip_address
 from typing import Annotated, Any
@@ -15,10 +15,10 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from adapters.wiring import App
+from adapters.wiring import App, Witness
 from api.attempts import Attempts
 from api.client_address import client_address
-from api.session import Token, check_same_site, token_of
+from api.session import SAFE_METHODS, Token, check_same_site, token_of
 from domain.accounts.events import Role
 from domain.accounts.roles import require_role
 from domain.kernel.errors import Forbidden, Unauthenticated, Unavailable
@@ -26,6 +26,7 @@ from domain.keys.agents import TOKEN_LENGTH_MAX, TOKEN_START, not_accepted
 from domain.keys.directory import Caller
 from domain.keys.key import key_digest
 
+AGENT_LENGTH_MAX = 300
 KEY_LENGTH_MAX = 200
 KEY_PREFIX = b"br-"
 WHO = ("no_session", "invalid_api_key", "forbidden_scope", "forbidden_role", "csrf_failed", "ledger_unavailable")
@@ -79,7 +80,15 @@ def app_of(request: Request) -> App:
 
 
 async def _services(request: Request) -> App:
-    return app_of(request)
+    """With a witness to what the call changes."""
+    app = app_of(request)
+    if request.method in SAFE_METHODS:
+        return app
+    peer = None if request.client is None else request.client.host
+    address = client_address(peer, request.headers.raw, app.settings.trusted_proxies)
+    agent = request.headers.get("user-agent", "")[:AGENT_LENGTH_MAX]
+    witness = Witness(app.vault.seal, app.new_id, address=str(address or ""), agent=agent)
+    return replace(app, store=app.store.witnessed(witness))
 
 
 def find_caller(app: App, presented: bytes | None) -> Caller:

@@ -140,6 +140,9 @@ def _add_accounts(commands: Any) -> None:
     key.add_argument("--rpm", type=int, metavar="N", help="requests a minute")
     key.add_argument("--daily", type=int, metavar="N", help="requests a day, India time")
     _json(key)
+    erase = _leaf(_group(commands, "person", "persons"), "erase", _person_erase, "end a person for good; books stay")
+    erase.add_argument("id", metavar="ID")
+    _json(erase)
     credit = _leaf(_group(commands, "credit", "prepaid credit"), "grant", _credit_grant, "give an org credit")
     credit.add_argument("--org", required=True)
     credit.add_argument("--inr", type=_inr, required=True, metavar="N")
@@ -427,6 +430,12 @@ def _key_create(given: argparse.Namespace) -> None:
         "tier": "standard",
     }
     _tell(given, made, f"{secret}\n\nThis is {key}, shown this once; only a hash of it is kept.")
+
+
+def _person_erase(given: argparse.Namespace) -> None:
+    with _app() as app:
+        app.erase_person(given.id, by="operator")
+    _tell(given, {"id": given.id, "erased": True}, f"{given.id} is erased")
 
 
 def _credit_grant(given: argparse.Namespace) -> None:

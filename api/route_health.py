@@ -11,7 +11,7 @@ from domain.catalog.model import Route
 from domain.routing.health import NOTHING_OBSERVED, Health, circuit_name
 from domain.routing.ranking import Standing
 
-STATES = {"closed": "up", "open": "down", "probe": "recovering"}
+STATES = {"closed": "up", "open": "down", "half_open": "recovering", "probe": "recovering"}
 UNOBSERVED = {"state": "unknown", "latency_ms": None, "failure_rate": None}
 
 
@@ -23,7 +23,7 @@ def health_of(request: Request) -> Health:
 
 
 def route_health(route: Route, health: Health) -> dict[str, Any]:
-    """`state` is `up`, `down` while its circuit is open, `recovering` when one call may try it again, or `unknown`;
+    """`state` is `up`, `down` while its circuit is open, `recovering` until a call has tried it again, or `unknown`;
     `latency_ms` to the first token and `failure_rate` (0 to 1) are moving averages."""
     standing = health.get(circuit_name(route))
     return UNOBSERVED if standing is None else _shown(STATES[standing.circuit], [standing])
@@ -46,9 +46,9 @@ def provider_state(routes: Collection[Route], health: Health, *, configured: boo
 
 
 def routes_open(routes: Iterable[Route], health: Health) -> int:
-    """How many circuits are open or have not been tried again yet."""
+    """How many circuits are open."""
     found = [health[name] for route in routes if (name := circuit_name(route)) in health]
-    return sum(standing.circuit != "closed" for standing in found)
+    return sum(standing.circuit == "open" for standing in found)
 
 
 def routes_by_provider(catalog: Catalog) -> dict[str, list[Route]]:

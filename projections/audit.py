@@ -61,11 +61,13 @@ create index audit_by_org on audit (org, id);
 create index audit_by_thing on audit (org, thing, id);
 create table origins (
     id bigint primary key,
+    at bigint not null,
     facts bigint not null,
     subject text collate "C" not null,
     address text not null,
     agent text not null
 );
+create index origins_by_subject on origins (subject, id);
 """
 
 _ITSELF = ""
@@ -125,7 +127,8 @@ class Audit(Fold):
         template, made_so = AUDITED[type(event)]
         fields = {name: getattr(event, name) for name in event.__struct_fields__ if name not in _ENVELOPE}
         named = {name for name in fields if f"{{{name}}}" in template}
-        after = {name: value for name, value in fields.items() if name not in named | _SECRETS} | made_so
+        after = {name: value for name, value in fields.items() if name not in named | _SECRETS}
+        after |= made_so
         action = event.NAME.split(".")[1]
         org = stream.removeprefix("org:") if stream.startswith("org:") else event.org
         text = msgspec.json.encode(after).decode().replace("\\u0000", "")
@@ -133,13 +136,13 @@ class Audit(Fold):
 
     @on(Acted)
     def acted(self, event: Acted, stream: str, position: int) -> None:
-        self._origins.append((position, event.facts, event.subject, event.address, event.agent))
+        self._origins.append((position, event.at, event.facts, event.subject, event.address, event.agent))
 
     def flush(self, cursor: Cursor) -> None:
         if self._rows:
             cursor.executemany("insert into audit values (%s, %s, %s, %s, %s, %s, %s)", self._rows)
         if self._origins:
-            cursor.executemany("insert into origins values (%s, %s, %s, %s, %s)", self._origins)
+            cursor.executemany("insert into origins values (%s, %s, %s, %s, %s, %s)", self._origins)
 
 
 PROJECTION = Projection("audit", 1, TABLES, Audit)
@@ -178,4 +181,13 @@ def audit_of(connection: Connection, org: str, *, limit: int, before: int | None
         order by a.id desc limit %(limit)s
         """,
         {"org": org, "before": before, "limit": min(limit, ROWS_MAX)},
+    ).fetchall()
+
+
+def origins_of(connection: Connection, subject: str, *, limit: int) -> list[dict[str, Any]]:
+    """`at`, `address` and `agent` of the newest changes made by a person (`user:…`), both sealed under them."""
+    cursor = connection.cursor(row_factory=dict_row)
+    return cursor.execute(
+        "select at, address, agent from view_audit.origins where subject = %s order by id desc limit %s",
+        [subject, limit],
     ).fetchall()

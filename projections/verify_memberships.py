@@ -14,6 +14,7 @@ from domain.accounts.events import (
     MemberRemoved,
     OrgCreated,
     OrgDeleted,
+    PersonErased,
     Role,
     RoleChanged,
 )
@@ -26,6 +27,7 @@ class _Org:
     """What the log has said of an org: roles by person, and when invitations run out."""
 
     personal: bool = False
+    founder: str = ""
     deleted: bool = False
     roles: dict[str, Role] = field(default_factory=dict)
     invitations: dict[str, int] = field(default_factory=dict)
@@ -37,6 +39,7 @@ class Memberships:
 
     def __init__(self) -> None:
         self._orgs: defaultdict[str, _Org] = defaultdict(_Org)
+        self._erased: set[str] = set()
 
     def enter(self, stream: str, event: Event) -> Iterator[str]:
         kind, _, id = stream.partition(":")
@@ -47,6 +50,10 @@ class Memberships:
                 yield "the org has persons, but no owner"
             if org.personal and len(org.roles) > 1:
                 yield "a personal org has more than one person"
+        elif isinstance(event, PersonErased):
+            self._erased.add(id)
+            if any(id in org.roles and not org.personal for org in self._orgs.values()):
+                yield "a person was erased who is still a member"
         elif isinstance(event, KeyMinted):
             self._orgs[event.org].keys.add(id)
             if self._orgs[event.org].deleted:
@@ -57,10 +64,10 @@ class Memberships:
     def _changed(self, org: _Org, event: Event) -> Iterator[str]:
         match event:
             case OrgCreated():
-                org.personal = event.kind == "personal"
+                org.personal, org.founder = event.kind == "personal", event.founder
             case MemberAdded():
-                if org.deleted or event.person in org.roles:
-                    yield f"{event.person} was added to an org that is deleted, or theirs already"
+                if org.deleted or event.person in org.roles or event.person in self._erased:
+                    yield f"{event.person} was added to an org that is deleted, or theirs already, or is erased"
                 org.roles[event.person] = event.role
             case RoleChanged() | MemberRemoved():
                 if org.roles.pop(event.person, None) is None:
@@ -73,8 +80,8 @@ class Memberships:
                 if org.invitations.pop(event.invitation, 0) <= event.at:
                     yield f"invitation {event.invitation} was answered or withdrawn, but was not open"
             case OrgDeleted():
-                if org.keys or org.personal:
-                    yield "an org was deleted that is a person's own, or has live keys"
+                if org.keys or (org.personal and org.founder not in self._erased):
+                    yield "an org was deleted that has live keys, or is the own of a person who is not erased"
                 org.deleted, org.roles, org.invitations = True, {}, {}
             case _:
                 pass

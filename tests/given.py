@@ -159,8 +159,9 @@ def given_invitation(
     people_max: int = 50,
     seal: Seal = seal_openly,
     at: int = NOON,
+    invitation: str = "",
 ) -> str:
-    invitation = f"inv_{os.urandom(4).hex()}"
+    invitation = invitation or f"inv_{os.urandom(4).hex()}"
     invite_member(
         store,
         org=org,

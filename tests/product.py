@@ -52,6 +52,7 @@ class Product:
             "PORT": str(self.port),
             "WEB_PROCESSES": "2",
             "BR_GATEWAY_RPM": "0",
+            "BR_WRONG_KEYS_RPM": "0",
             **(settings or {}),
         }
         self.process: subprocess.Popen[str] | None = None

@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from adapters.wiring import App
-from api.caller import WHO, PersonActor, Services, public
+from api.caller import AGENT_LENGTH_MAX, WHO, PersonActor, Services, public
 from api.errors import documented, status_of
 from api.schemas.sessions import SignedOut
 from api.session import LOOPBACK_NAMES, Token, clear_cookie, set_cookie, token_of
@@ -43,7 +43,6 @@ from domain.kernel.money import rupees
 
 router = APIRouter(tags=["Sign-in"])
 NAMES = {"github": "GitHub", "google": "Google"}
-AGENT_LENGTH_MAX = 300
 STEP = ("not_found", "rate_limit_exceeded", "provider_not_configured", "sign_in_unavailable")
 UNSHARED = {"cache-control": "no-store", "referrer-policy": "no-referrer"}
 

@@ -8,6 +8,7 @@ from api.caller import WHO, MemberActor, Services
 from api.errors import documented
 from api.schemas.statement import statement_csv
 from domain.kernel.clock import ist_month
+from domain.kernel.errors import NotFound, Unavailable
 from domain.ledger.statement import read_month, show_month
 from projections.balances import statement_of
 
@@ -39,7 +40,10 @@ def show_statement(
     wanted = ist_month(now) if month is None else read_month(month)
     as_pdf = format == "pdf" or (format is None and PDF in request.headers.get("accept", ""))
     with app.reading() as connection:
-        statement = statement_of(connection, caller.org, month=wanted, now=now)
+        try:
+            statement = statement_of(connection, caller.org, month=wanted, now=now)
+        except NotFound:  # the caller is a member of it, so the read models have yet to hear of it
+            raise Unavailable("ledger_unavailable", "This org is quite new; try again.", retry_after=1) from None
     body = app.statement_pdf(statement) if as_pdf else statement_csv(statement).encode()
     name = f"statement-{show_month(wanted)}.{'pdf' if as_pdf else 'csv'}"
     return Response(

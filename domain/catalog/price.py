@@ -12,7 +12,6 @@ import hashlib
 from collections.abc import Collection, Mapping
 from datetime import date
 from decimal import Decimal
-from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -43,7 +42,6 @@ RARE: Mapping[Part, Part | None] = {
     "seconds": None,
     "characters": None,
 }
-_rare_of = attrgetter(*RARE)
 
 
 class Fx(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,10 +149,16 @@ def cost(rates: Rates, usage: Usage) -> int:
         + usage.cache_write * rates.cache_write
         + usage.output * rates.output
     )
-    rare = _rare_of(usage)
-    if not any(rare):
+    if not (
+        usage.cache_write_hour
+        or usage.audio_input
+        or usage.cached_audio_input
+        or usage.audio_output
+        or usage.seconds
+        or usage.characters
+    ):
         return plain
-    apart: int = sum(quantity * rate_of(rates, part) for quantity, part in zip(rare, RARE, strict=True))
+    apart: int = sum(getattr(usage, part) * rate_of(rates, part) for part in RARE)
     return plain + apart
 
 
@@ -210,7 +214,7 @@ def reachable(rates: Rates, *, prompt_tokens: int, tier: str, rare: Collection[s
 
     Classes of `RARE` that are not among `rare` cannot be met and are left out.
     """
-    if not rates.variants and not any(_rare_of(rates)):
+    if is_plain(rates):
         return rates
     tiers = ("", tier) if offers_tier(rates, tier) else ("",)
     met = [v.rates for v in rates.variants if v.tier in tiers and prompt_tokens > v.above_tokens]
@@ -228,15 +232,28 @@ def reachable(rates: Rates, *, prompt_tokens: int, tier: str, rare: Collection[s
     )
 
 
+def is_plain(rates: Rates) -> bool:
+    """Whether these rates hold under every condition, and nothing but plain tokens is priced apart."""
+    return (
+        not rates.variants
+        and rates.cache_write_hour is None
+        and rates.audio_input is None
+        and rates.cached_audio_input is None
+        and rates.audio_output is None
+    )
+
+
 def dearest_input(rates: Rates) -> int:
     """Nano-rupees of an input token before anyone knows of which class it is."""
     plain = max(rates.input, rates.cached_input, rates.cache_write)
+    if rates.cache_write_hour is None and rates.audio_input is None and rates.cached_audio_input is None:
+        return plain
     return max(plain, rates.cache_write_hour or 0, rates.audio_input or 0, rates.cached_audio_input or 0)
 
 
 def dearest_output(rates: Rates) -> int:
     """Nano-rupees of an output token before anyone knows whether it is audio."""
-    return max(rates.output, rates.audio_output or 0)
+    return rates.output if rates.audio_output is None else max(rates.output, rates.audio_output)
 
 
 def ceiling(rates: Rates, *, input_tokens: int, output_tokens: int) -> int:

@@ -6,7 +6,7 @@ import msgspec
 
 from domain.catalog.catalog import Catalog
 from domain.catalog.model import Route
-from domain.catalog.price import Rates, applied, ceiling, cost, dearest_output, reachable
+from domain.catalog.price import Rates, applied, ceiling, cost, dearest_output, is_plain, reachable
 from domain.inference.messages import Ask, prompt_text, token_numbers
 from domain.inference.metering import Usage
 from domain.inference.outlet import Services
@@ -180,7 +180,7 @@ def _size(ask: Ask, chosen: Plan, denied: Denied | None, *, wanted: int | None, 
             available_nanos=room,
             first_output_tokens=first,
             tier=ask.needs.service_tier,
-            rare=ask.needs.rare,
+            rare=ask.rare,
         )
     except OutOfCredit as refusal:
         if denied is None or denied.code == "insufficient_credits":
@@ -196,7 +196,7 @@ def _floor(ask: Ask, chosen: Plan) -> int:
         output_tokens_wanted=16,
         choices=ask.choices,
         tier=ask.needs.service_tier,
-        rare=ask.needs.rare,
+        rare=ask.rare,
     )
     return smallest.amount_nanos
 
@@ -210,7 +210,7 @@ def _check_max_cost(ask: Ask, chosen: Plan) -> None:
         output_tokens_wanted=0 if ask.endpoint == "embeddings" else ask.output_tokens,
         choices=ask.choices,
         tier=ask.needs.service_tier,
-        rare=ask.needs.rare,
+        rare=ask.rare,
     ).amount_nanos
     if most > ask.max_cost:
         raise OutOfCredit(
@@ -369,7 +369,10 @@ def _plausible(run: Run, usage: Usage) -> bool:
 def rates_of(run: Run, route: Route) -> Rates:
     """The dearest rates that this call can meet on a route."""
     needs = run.ask.needs
-    return reachable(_priced(route), prompt_tokens=needs.input_tokens, tier=needs.service_tier, rare=needs.rare)
+    rates = _priced(route)
+    if is_plain(rates):
+        return rates
+    return reachable(rates, prompt_tokens=needs.input_tokens, tier=needs.service_tier, rare=run.ask.rare())
 
 
 def _priced(route: Route) -> Rates:

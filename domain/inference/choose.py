@@ -17,5 +17,6 @@ def choose(ask: Ask, caller: Caller, catalog: Catalog, services: Services) -> tu
     """The ask with the chain that it goes by, and its plan. Raises as `plan`."""
     if ask.needs.may_chain and (steps := services.chain(caller.org, ask.model)):
         needs = with_chain(ask.needs, steps, models=caller.models)
-        ask = msgspec.structs.replace(ask, needs=needs, constraints=(*ask.constraints, SAVED_CHAIN))
+        if needs is not ask.needs:
+            ask = msgspec.structs.replace(ask, needs=needs, constraints=(*ask.constraints, SAVED_CHAIN))
     return ask, plan(ask.needs, catalog, services.configured(), services.health.health())

@@ -116,6 +116,18 @@ class Ask(msgspec.Struct, frozen=True):
     constraints: tuple[str, ...] = ()
     body_digest: str = ""
 
+    def rare(self) -> frozenset[str]:
+        """The classes of usage beyond plain tokens that this request can cause. Few prices have rates for them, so they
+        are looked for only where one does."""
+        found: frozenset[str] = frozenset()
+        if any(b'"cache_control"' in bytes(self.members.get(name, b"")) for name in ("messages", "tools")):
+            found |= {"cache_write_hour"}
+        if "messages:audio" in self.needs.fields:
+            found |= {"audio_input", "cached_audio_input"}
+        if "audio" in self.members or "modalities" in self.members:
+            found |= {"audio_output"}
+        return found
+
 
 _fields = msgspec.json.Decoder(_Fields)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -142,12 +154,14 @@ def parse(endpoint: Endpoint, body: bytes) -> Ask:
     if choices < 1 or choices > 128:
         raise Invalid("invalid_request", "'n' must be between 1 and 128.", param="n")
     passed_on = {name: value for name, value in members.items() if name not in OURS}
-    most, least = bound_input_tokens(passed_on)
+    messages = bytes(passed_on.get("messages", b""))
+    media = any(mark in messages for mark in _MEDIA_MARKS)
+    most, least = _bound_input_tokens(passed_on, messages if media else b"")
     return Ask(
         endpoint=endpoint,
         model=fields.model,
         members=passed_on,
-        needs=_needs(fields, endpoint, passed_on, most=most, least=least),
+        needs=_needs(fields, endpoint, passed_on, messages if media else b"", most=most, least=least),
         streamed=bool(fields.stream) and endpoint == "chat",
         output_tokens=limit,
         choices=choices,
@@ -156,21 +170,21 @@ def parse(endpoint: Endpoint, body: bytes) -> Ask:
     )
 
 
-def bound_input_tokens(members: dict[str, msgspec.Raw]) -> tuple[int, int]:
-    """An upper and a lower bound on the prompt's tokens, from its bytes. Media counts by the piece."""
+def _bound_input_tokens(members: dict[str, msgspec.Raw], pictured: bytes) -> tuple[int, int]:
+    """An upper and a lower bound on the prompt's tokens, from its bytes. Media counts by the piece; `pictured` are the
+    messages if there may be any in them."""
     total = prompt = media = media_bytes = 0
     for name, raw in members.items():
         total += len(raw)
         if name not in _PROMPT_FIELDS:
             continue
         prompt += len(raw)
-        text = bytes(raw)
-        if name == "messages" and any(mark in text for mark in _MEDIA_MARKS):
-            inline = [found.end() - found.start() for found in _INLINE_MEDIA.finditer(text)]
+        if name == "messages" and pictured:
+            inline = [found.end() - found.start() for found in _INLINE_MEDIA.finditer(pictured)]
             media_bytes += sum(inline)
-            media += len(inline) + len(_LINKED_MEDIA.findall(text))
-        elif name == "input" and b'"' not in text:
-            total += 3 * text.count(b",")  # token numbers: a comma behind each but the last
+            media += len(inline) + len(_LINKED_MEDIA.findall(pictured))
+        elif name == "input" and b'"' not in bytes(raw):
+            total += 3 * bytes(raw).count(b",")  # token numbers: a comma behind each but the last
     most = estimate_input_tokens(total, images=media, image_bytes=media_bytes)
     return most, least_input_tokens(prompt, image_bytes=media_bytes)
 
@@ -239,9 +253,15 @@ def _with_usage(options: msgspec.Raw | None) -> bytes:
     return join_members({**given, "include_usage": b"true"})
 
 
-def _needs(fields: _Fields, endpoint: Endpoint, members: dict[str, msgspec.Raw], *, most: int, least: int) -> Needs:
-    messages = bytes(members.get("messages", b""))
-    kinds = _kinds(members, messages)
+def _needs(
+    fields: _Fields,
+    endpoint: Endpoint,
+    members: dict[str, msgspec.Raw],
+    pictured: bytes,
+    *,
+    most: int,
+    least: int,
+) -> Needs:
     fallbacks = fields.fallbacks or []
     if len(fallbacks) > FALLBACKS_MAX:
         raise Invalid("invalid_request", f"'fallbacks' takes at most {FALLBACKS_MAX} steps.", param="fallbacks")
@@ -258,10 +278,9 @@ def _needs(fields: _Fields, endpoint: Endpoint, members: dict[str, msgspec.Raw],
         permissive=bool(fields.permissive),
         input_tokens=most,
         input_tokens_least=least,
-        fields=frozenset(members).union(kinds),
-        idle=frozenset(name for name, value in members.items() if _is_idle(name, bytes(value))),
+        fields=frozenset(members) if not (pictured or "response_format" in members) else _told(members, pictured),
+        idle=frozenset([name for name, value in members.items() if len(value) <= 9 and _is_idle(name, bytes(value))]),
         service_tier="" if fields.service_tier in (None, "auto", "default") else fields.service_tier,
-        rare=_rare(members, messages, kinds),
     )
 
 
@@ -269,29 +288,16 @@ def _is_idle(name: str, value: bytes) -> bool:
     return value == b"null" or value in _IDLE.get(name, ())
 
 
-def _kinds(members: dict[str, msgspec.Raw], messages: bytes) -> list[str]:
-    """What stands inside fields that not every wire can say, as `field:what`."""
-    found = []
+def _told(members: dict[str, msgspec.Raw], pictured: bytes) -> frozenset[str]:
+    """The fields, and what stands inside them that not every wire can say, as `field:what`."""
+    found = set(members)
     if "response_format" in members:
         named = _RESPONSE_FORMAT.search(bytes(members["response_format"]))
-        found.append(f"response_format:{named[1].decode()}" if named else "response_format:other")
-    if any(mark in messages for mark in _MEDIA_MARKS):
-        found += [kind for mark, kind in _KINDS.items() if mark in messages]
-        if "messages:image" in found and _LINKED_IMAGE.search(messages):
-            found.append("messages:image_link")
-    return found
-
-
-def _rare(members: dict[str, msgspec.Raw], messages: bytes, kinds: list[str]) -> frozenset[str]:
-    """The classes of usage beyond plain tokens that this request can cause."""
-    found: frozenset[str] = frozenset()
-    if b'"cache_control"' in messages or b'"cache_control"' in bytes(members.get("tools", b"")):
-        found |= {"cache_write_hour"}
-    if "messages:audio" in kinds:
-        found |= {"audio_input", "cached_audio_input"}
-    if "audio" in members or "modalities" in members:
-        found |= {"audio_output"}
-    return found
+        found.add(f"response_format:{named[1].decode()}" if named else "response_format:other")
+    found.update([kind for mark, kind in _KINDS.items() if mark in pictured])
+    if "messages:image" in found and _LINKED_IMAGE.search(pictured):
+        found.add("messages:image_link")
+    return frozenset(found)
 
 
 def _require_names(fields: _Fields) -> None:

@@ -132,6 +132,8 @@ class _Cache(msgspec.Struct, frozen=True):
     certain: bool = False
 
 
+_NO_PROMPT_DETAILS = _PromptDetails()
+_NO_COMPLETION_DETAILS = _CompletionDetails()
 _DECLARED_FIRST: dict[Placement, tuple[Placement, Placement]] = {
     "inside": ("inside", "beside"),
     "beside": ("beside", "inside"),
@@ -157,9 +159,13 @@ def read_usage(raw: Mapping[str, Any], semantics: UsageSemantics) -> Usage | Non
         if report.total_tokens != prompt:
             return None
         completion = 0
-    cache = _cache_figures(report, semantics)
-    reasoning = _reasoning_figure(report)
-    heard, heard_cached, spoken = _audio_figures(report, cache.read)
+    details = report.prompt_tokens_details or report.input_tokens_details or _NO_PROMPT_DETAILS
+    said = report.completion_tokens_details or report.output_tokens_details or _NO_COMPLETION_DETAILS
+    cache = _cache_figures(report, details, semantics)
+    reasoning = _first(said.reasoning_tokens, report.reasoning_tokens)
+    heard, heard_cached, spoken = details.audio_tokens or 0, 0, said.audio_tokens or 0
+    if heard and cache.read:
+        heard_cached = _cached_audio(details, heard=heard, prompt=prompt, cached=cache.read)
 
     def reading(cached_at: Placement, reasoning_at: Placement) -> Usage | None:
         turned = cached_at != cache.read_at
@@ -228,16 +234,18 @@ def to_openai(usage: Usage, cost_nanos: int) -> dict[str, Any]:
 
 
 def _first(*figures: int | None) -> int | None:
-    return next((figure for figure in figures if figure is not None), None)
+    for figure in figures:
+        if figure is not None:
+            return figure
+    return None
 
 
-def _cache_figures(report: _Report, semantics: UsageSemantics) -> _Cache:
-    details = report.prompt_tokens_details or report.input_tokens_details or _PromptDetails()
+def _cache_figures(report: _Report, details: _PromptDetails, semantics: UsageSemantics) -> _Cache:
     read = _first(details.cached_tokens, report.cached_tokens, report.prompt_cache_hit_tokens)
     write = details.cache_write_tokens
     if read is None and write is None:
         read, write = report.cache_read_input_tokens, report.cache_creation_input_tokens
-        if (read, write) != (None, None):
+        if read is not None or write is not None:
             # These two names come from a wire whose input figure never includes the cache.
             hour = report.cache_creation.ephemeral_1h_input_tokens if report.cache_creation else None
             written, for_an_hour = write or 0, min(hour or 0, write or 0)
@@ -245,20 +253,8 @@ def _cache_figures(report: _Report, semantics: UsageSemantics) -> _Cache:
     return _Cache(read or 0, write or 0, 0, semantics.cached, semantics.cache_write or semantics.cached)
 
 
-def _audio_figures(report: _Report, cached: int) -> tuple[int, int, int]:
-    """Audio tokens of the prompt, how many of them were cached, and those of the answer.
-
-    A provider that does not say which cached tokens were audio is taken to have cached the text first.
-    """
-    prompt = report.prompt_tokens_details or report.input_tokens_details or _PromptDetails()
-    heard = prompt.audio_tokens or 0
-    spoken = (report.completion_tokens_details or report.output_tokens_details or _CompletionDetails()).audio_tokens
-    if prompt.cached_tokens_details is not None:
-        return heard, min(prompt.cached_tokens_details.audio_tokens or 0, heard, cached), spoken or 0
-    text = _first(report.prompt_tokens, report.input_tokens, 0) or 0
-    return heard, max(0, min(heard, cached - max(text - heard, 0))), spoken or 0
-
-
-def _reasoning_figure(report: _Report) -> int | None:
-    details = report.completion_tokens_details or report.output_tokens_details or _CompletionDetails()
-    return _first(details.reasoning_tokens, report.reasoning_tokens)
+def _cached_audio(details: _PromptDetails, *, heard: int, prompt: int, cached: int) -> int:
+    """How many of the audio tokens were cached. Where the provider does not say, it has cached the text first."""
+    if details.cached_tokens_details is not None:
+        return min(details.cached_tokens_details.audio_tokens or 0, heard, cached)
+    return max(0, min(heard, cached - max(prompt - heard, 0)))

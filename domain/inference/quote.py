@@ -24,13 +24,13 @@ def quote(ask: Ask, chosen: Plan, sizes: OutputSizes, *, free: bool = False) -> 
         choices=ask.choices,
         first_output_tokens=first,
         tier=ask.needs.service_tier,
-        rare=ask.needs.rare,
+        rare=ask.rare,
     )
     routes = []
     for route in chosen.attempts:
         assert isinstance(route.rates, Rates)
         rates = reachable(
-            route.rates, prompt_tokens=ask.needs.input_tokens, tier=ask.needs.service_tier, rare=ask.needs.rare
+            route.rates, prompt_tokens=ask.needs.input_tokens, tier=ask.needs.service_tier, rare=ask.rare()
         )
         most = route.max_output_tokens if wanted is None else wanted
         likely = min(most, EXPECTED_OUTPUT_TOKENS) * ask.choices

@@ -2,12 +2,12 @@
 overshot.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
 from domain.catalog.model import Route
-from domain.catalog.price import Rates, ceiling, output_tokens_within, reachable
+from domain.catalog.price import Rates, ceiling, is_plain, output_tokens_within, reachable
 from domain.kernel.errors import OutOfCredit
 from domain.kernel.money import format_inr
 
@@ -37,19 +37,21 @@ def size_hold(
     available_nanos: int | None = None,
     first_output_tokens: int | None = None,
     tier: str = "",
-    rare: Collection[str] = (),
+    rare: Callable[[], Collection[str]] = tuple,
 ) -> Sizing:
     """The hold that covers this call on the dearest of the planned attempts.
 
     Output is as wanted, else the most that any attempt can write, else what `available_nanos` allows, but
     never under `OUTPUT_TOKENS_FLOOR` (or what was wanted, if that is less). With `first_output_tokens` only
     that much output per choice is held at first, and a stream has to extend its hold before it passes it.
-    Token figures but `input_tokens` are per choice. `tier` and `rare` classes of usage are what the call asks for,
-    as in `reachable`. Raises OutOfCredit `insufficient_credits` if not even
+    Token figures but `input_tokens` are per choice. `tier` is what the call asks for, `rare` gives the classes of
+    usage that it can cause, as in `reachable`. Raises OutOfCredit `insufficient_credits` if not even
     the floor is affordable.
     """
     rates = [
-        reachable(route.rates, prompt_tokens=input_tokens, tier=tier, rare=rare)
+        route.rates
+        if is_plain(route.rates)
+        else reachable(route.rates, prompt_tokens=input_tokens, tier=tier, rare=rare())
         for route in attempts
         if route.rates is not None
     ]

@@ -246,5 +246,5 @@ class LocalHealth:
             latency_micros=state.latency_micros,
             failures_ppm=state.failures_ppm,
             tokens_per_kilosecond=state.tokens_per_kilosecond,
-            circuit="probe" if probed else "closed" if circuit == "closed" else "open",
+            circuit="probe" if probed else circuit,
         )

@@ -28,8 +28,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     `input_tokens` is an upper bound and decides about money; `input_tokens_least` is a lower bound and
     decides whether the prompt fits a model at all. `fields` are the top-level fields the provider would
     see, and what stands inside them that not every wire can say, as `field:what`; those of them in `idle` ask
-    for nothing. `service_tier` is what the request asks for, empty for the standard one; `rare` are the
-    classes of usage beyond plain tokens that it can cause.
+    for nothing. `service_tier` is what the request asks for, empty for the standard one.
     """
 
     steps: tuple[Step, ...]
@@ -44,4 +43,3 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     fields: frozenset[str] = frozenset()
     idle: frozenset[str] = frozenset()
     service_tier: str = ""
-    rare: frozenset[str] = frozenset()

@@ -82,7 +82,7 @@ def plan(needs: Needs, catalog: Catalog, configured: Collection[str], health: He
             name = circuit_name(route)
             standing = health.get(name, UNOBSERVED)
             against = exclusions(route, model=model, step=step, needs=needs, configured=configured)
-            if standing.circuit == "open" and step.provider is not None and not against:
+            if standing.avoided and step.provider is not None and not against:
                 against = ("circuit_open",)
             if not against and name not in observed:
                 eligible[name] = route

@@ -21,14 +21,19 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a route does, as far as is known; what was never observed is None.
 
     Moving averages: `latency_micros` to the first token, `failures_ppm` of a million calls, and
-    `tokens_per_kilosecond` of output. `circuit` is `probe` where the circuit has rested and this process may try it
-    with one call.
+    `tokens_per_kilosecond` of output. `circuit` is `half_open` where it has rested, and `probe` where moreover one call
+    of this process may try it.
     """
 
     latency_micros: int | None = None
     failures_ppm: int | None = None
     tokens_per_kilosecond: int | None = None
-    circuit: Literal["closed", "open", "probe"] = "closed"
+    circuit: Literal["closed", "open", "half_open", "probe"] = "closed"
+
+    @property
+    def avoided(self) -> bool:
+        """Whether other routes go before this one, because of its circuit."""
+        return self.circuit in ("open", "half_open")
 
 
 class Figures(Standing, frozen=True, kw_only=True, omit_defaults=True):
@@ -60,10 +65,11 @@ def figures_of(standing: Standing, optimize: Optimize, *, price: int, step: int)
 def rank(optimize: Optimize, figures: Mapping[str, Figures]) -> list[str]:
     """The routes of one step, best first; `figures` are in catalog order, which settles what price leaves tied.
 
-    Those whose circuit is open go last. A route without an average takes the median of those that have it.
+    Those whose circuit is open go last, in the same order. A route without an average takes the median of those that
+    have it.
     """
     key = _KEYS[optimize](figures)
-    return sorted(figures, key=lambda route: (figures[route].circuit == "open", *key(route), figures[route].price))
+    return sorted(figures, key=lambda route: (figures[route].avoided, *key(route), figures[route].price))
 
 
 def order_of(optimize: Optimize, figures: Mapping[str, Figures]) -> list[str]:

@@ -611,7 +611,7 @@ class Load:
         assert stored.keys() <= self.held | self.refused
         guards = self.books.check()
         charged = sum(kinds[1] is RequestSettled for kinds in stored.values())
-        assert guards.balances["org_a"] == Balance(available=rupees(100) - 3 * charged, held=0)
+        assert guards.balances["org_a"] == Balance(available=rupees(100) - 3 * charged, held=0, spent=3 * charged)
         assert len(self.settled) <= charged <= len(self.settled | self.unsettled)
 
 

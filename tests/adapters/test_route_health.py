@@ -124,11 +124,11 @@ def test_one_process_alone_may_try_a_circuit_that_has_rested(redis_url: str) -> 
             await until(lambda: circuit(b) == "open", "it opens everywhere")
             await until(lambda: "probe" in {circuit(each) for each in both}, "it has rested")
             await asyncio.sleep(5 * TURN_SECONDS)
-            assert sorted(circuit(each) for each in both) == ["open", "probe"]
+            assert sorted(circuit(each) for each in both) == ["half_open", "probe"]
             taken = [each.take_probe(ROUTE) for each in both for _ in range(2)]
             assert sum(taken) == 1
             await asyncio.sleep(5 * TURN_SECONDS)
-            assert [circuit(each) for each in both] == ["open", "open"]  # while that call runs
+            assert [circuit(each) for each in both] == ["half_open", "half_open"]  # while that call runs
             prober = a if taken[0] else b
             prober.observe(outcome())
             prober.end_probe(ROUTE)

@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
-from adapters.postgres import connect
+from adapters.eventstore import EventStore
+from adapters.log import LogReader
+from adapters.postgres import connect, make_pool
+from tests.given import given_person
 
 PROGRAM = [sys.executable, "-m", "api.cli"]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -71,6 +74,19 @@ def test_an_org_a_key_and_credit_are_made_and_the_books_agree(run: Run, database
     assert len(sealed["blocks"]) == 1
     assert told(run, "seal")["blocks"] == []
     assert "as the log says" in run("verify").stdout
+
+
+def test_a_person_is_erased_and_the_history_still_verifies(run: Run, database_url: str) -> None:
+    pool = make_pool(database_url, size=1)
+    store = EventStore(database_url, LogReader(pool))
+    given_person(store)
+    assert told(run, "person", "erase", "usr_asha") == {"id": "usr_asha", "erased": True}
+    assert LogReader(pool).stream("user:usr_asha")[-1].event.NAME == "accounts.person_erased.v1"
+    assert "No such person" in run("person", "erase", "usr_nobody", expect=1).stderr
+    run("replay", "all")
+    run("verify")
+    store.close()
+    pool.close()
 
 
 def test_a_touched_balance_fails_the_verification(run: Run, database_url: str) -> None:

@@ -359,11 +359,10 @@ def test_the_description_is_openapi_3_1_and_every_path_in_it_answers(customer: C
                     reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
                     body = document["components"]["schemas"][reference.rsplit("/", 1)[1]]["example"]
                 id = request if path.startswith("/v1/requests") else "steady" if "models" in path else "nobody"
-                reply = http.request(method, path.replace("{id}", id), json=body)
+                reply = http.request(method, re.sub(r"{\w+}", id, path), json=body, follow_redirects=False)
                 assert str(reply.status_code) in operation["responses"], (method, path, reply.text)
-                if path.startswith(("/me/keys/", "/me/workspaces/")):
-                    assert reply.status_code == 404
-                else:
+                assert reply.status_code != 500, (method, path, reply.text)
+                if path.startswith("/v1/"):
                     assert reply.status_code in (200, 201), (method, path, reply.text)
 
 

@@ -182,7 +182,7 @@ def test_the_readmes_commands_work(product: Product) -> None:
             continue
         product.cli(*words)
         ran += 1
-    assert ran == 6
+    assert ran == 10
 
 
 def test_the_readmes_provider_is_one_that_can_be_added(product: Product, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 import pytest
 
+from domain.accounts.erasure import erase_person
 from domain.accounts.events import (
     InvitationAccepted,
     MemberAdded,
     MemberInvited,
     MemberRemoved,
     OrgDeleted,
+    PersonErased,
     RoleChanged,
 )
 from domain.accounts.teams import delete_org
@@ -72,3 +74,17 @@ def test_a_deleted_org_gets_nothing_new(store: MemoryStore) -> None:
 def test_a_personal_org_is_of_one_person(store: MemoryStore) -> None:
     stranger = MemberAdded(org="org_home_asha", person="usr_ravi", role="member")
     assert problems(store, ("org:org_home_asha", stranger)) == ["a personal org has more than one person"]
+
+
+def test_an_erased_person_is_nobodys_member_and_alone_takes_their_own_org_along(store: MemoryStore) -> None:
+    gone = {"person": "usr_ravi", "home": "org_home_ravi", "at": NOON, "by": "user:usr_ravi"}
+    before = list(store.facts)
+    erase_person(store, lambda _: None, teams=["org_team"], **gone)
+    assert problems(store) == []
+    assert problems(store, ("org:org_home_asha", OrgDeleted(org="org_home_asha"))) == [
+        "an org was deleted that has live keys, or is the own of a person who is not erased"
+    ]
+    back = MemberAdded(org="org_team", person="usr_ravi", role="member")
+    assert "is erased" in problems(store, ("org:org_team", back))[0]
+    store.facts[:] = before
+    assert problems(store, ("user:usr_ravi", PersonErased())) == ["a person was erased who is still a member"]

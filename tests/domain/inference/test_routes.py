@@ -41,6 +41,11 @@ def failures(health: LocalHealth, route: str) -> int:
     return 0 if standing is None else standing.failures_ppm or 0
 
 
+def circuit_of(scene: Scene) -> str:
+    """What the receipt of the last call says of the cheapest route."""
+    return scene.held.observed["cheap/org/model"].circuit
+
+
 BROKEN = UpstreamFault("cut", "The provider closed the connection.", started=True)
 
 
@@ -116,12 +121,12 @@ def test_an_open_circuit_is_not_asked_while_others_answer_and_is_tried_once_when
         assert scene.upstream.asked == ["middle"]
         again(scene)
     assert scene.held.candidates == ("middle/org/model", "dear/org/model", "cheap/org/model")
-    assert scene.held.observed["cheap/org/model"].circuit == "open"
+    assert circuit_of(scene) == "open"
 
     scene.clock.forward(seconds=REST_SECONDS)
     scene.call()
     assert scene.upstream.asked == ["cheap", "middle"]
-    assert scene.held.observed["cheap/org/model"].circuit == "probe"
+    assert circuit_of(scene) == "probe"
     again(scene)
     scene.call()
     assert scene.upstream.asked == ["middle"]
@@ -144,7 +149,7 @@ def test_who_comes_while_a_circuit_is_tried_finds_it_last() -> None:
     scene.clock.forward(seconds=REST_SECONDS)
     health.refresh()
     # Both were planned as routes that may be tried; another call takes one of them before this call comes to it.
-    scene.ledger.before_hold = lambda: health.take_probe("cheap/org/model")  # type: ignore[method-assign,assignment]
+    scene.ledger.before_hold = lambda: health.take_probe("cheap/org/model")  # type: ignore[assignment]
     scene.call()
     assert scene.held.candidates == ("cheap/org/model", "middle/org/model", "dear/org/model")
     assert scene.upstream.asked == ["middle", "dear"]

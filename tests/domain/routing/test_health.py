@@ -128,7 +128,7 @@ def test_one_call_tries_a_circuit_that_has_rested() -> None:
     watched.clock.forward(seconds=REST_SECONDS)
     assert watched.circuit == "probe"
     assert watched.local.take_probe(ROUTE)
-    assert watched.circuit == "open"
+    assert watched.circuit == "half_open"
     assert not watched.local.take_probe(ROUTE)
     watched.works()
     watched.local.end_probe(ROUTE)

@@ -245,8 +245,9 @@ def test_a_route_whose_circuit_is_open_goes_last_in_its_step_and_is_not_dropped(
     assert len(order(asked, health=health)) == 5
 
 
-def test_a_pinned_provider_whose_circuit_is_open_is_no_route() -> None:
-    health = {"home/m": standing(circuit="open")}
+@pytest.mark.parametrize("circuit", ["open", "half_open"])
+def test_a_pinned_provider_whose_circuit_is_open_is_no_route(circuit: str) -> None:
+    health = {"home/m": standing(circuit=circuit)}
     with pytest.raises(Invalid, match="home has failed again and again") as refusal:
         plan(needs(("m", "home")), CATALOG, ALL, health)
     assert refusal.value.code == "no_route"
@@ -340,7 +341,7 @@ _standings = st.builds(
     latency_micros=st.none() | st.integers(1, 5_000),
     failures_ppm=st.none() | st.integers(0, 200_000),
     tokens_per_kilosecond=st.none() | st.integers(1, 5_000),
-    circuit=st.sampled_from(["closed", "closed", "open", "probe"]),
+    circuit=st.sampled_from(["closed", "closed", "open", "half_open", "probe"]),
 )
 _health = st.dictionaries(st.tuples(st.sampled_from(_PROVIDERS), _names).map("/".join), _standings, max_size=24)
 
@@ -356,7 +357,7 @@ def test_no_plan_breaks_a_condition_on_any_step(
     offered: Catalog, asked: Needs, configured: frozenset[str], health: Health
 ) -> None:
     def is_open(each: Route) -> bool:
-        return health.get(circuit_name(each), Standing()).circuit == "open"
+        return health.get(circuit_name(each), Standing()).circuit in ("open", "half_open")
 
     allowed = {
         (each.provider, each.model)
@@ -393,7 +394,7 @@ def test_the_same_inputs_give_the_same_plan_and_so_does_its_receipt(
         planned = plan(asked, offered, frozenset(_PROVIDERS), health)
     except (Invalid, NotFound):
         return
-    assert plan(asked, offered, frozenset(_PROVIDERS), dict(reversed(health.items()))) == planned
+    assert plan(asked, offered, frozenset(_PROVIDERS), dict(reversed([*health.items()]))) == planned
     kept = msgspec.json.decode(msgspec.json.encode(planned.receipt), type=dict[str, Figures])
     attempted = [circuit_name(each) for each in planned.attempts]
     assert order_of(asked.optimize, kept)[:ATTEMPTS_MAX] == attempted or (not kept and len(attempted) == 1)
