@@ -9,7 +9,7 @@ never swallowed.
 import tomllib
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
-from decimal import InvalidOperation
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -182,7 +182,7 @@ def check(directories: Sequence[Path], *, fx: Fx) -> list[Problem]:
     problems += [
         Problem(file="", field=model, message="no provider file has a route for this model") for model in unserved
     ]
-    listed, unreadable = _list_prices(directories, fx)
+    listed, unreadable = load_list_prices(directories, fx=fx)
     return [
         *problems,
         *unreadable,
@@ -190,7 +190,8 @@ def check(directories: Sequence[Path], *, fx: Fx) -> list[Problem]:
     ]
 
 
-def _list_prices(directories: Sequence[Path], fx: Fx) -> tuple[dict[str, ListPrice], list[Problem]]:
+def load_list_prices(directories: Sequence[Path], *, fx: Fx) -> tuple[dict[str, ListPrice], list[Problem]]:
+    """What models usually cost, by model, of the good files of these directories, and the problems of the others."""
     reading = _Reading(fx)
     for directory in directories:
         path = directory / LIST_PRICES
@@ -283,6 +284,8 @@ class _Reading:
             self.listed[model] = ListPrice(
                 input=_rate(entry.input, "usd", f"models.{model}.input", self.fx),
                 output=0 if entry.output == "0" else _rate(entry.output, "usd", f"models.{model}.output", self.fx),
+                input_usd=Decimal(entry.input),
+                output_usd=Decimal(entry.output),
                 on=entry.on,
             )
 

@@ -13,7 +13,7 @@ import psycopg
 from psycopg_pool import ConnectionPool
 
 from adapters.agent_tokens import AgentTokens
-from adapters.catalog_files import PACKAGED, Problem, check, load
+from adapters.catalog_files import PACKAGED, Problem, check, load, load_list_prices
 from adapters.directory import DirectoryFeed
 from adapters.documents import Documents
 from adapters.email import make_mailer
@@ -33,6 +33,7 @@ from domain.accounts.erasure import erase_person
 from domain.accounts.person import Person, person_stream
 from domain.accounts.ports import IdentityProvider
 from domain.catalog.catalog import Catalog
+from domain.catalog.doubts import ListPrice
 from domain.catalog.price import Fx
 from domain.kernel.errors import Unavailable
 from domain.kernel.ids import make_id
@@ -70,6 +71,7 @@ class App:
     entropy: Callable[[int], bytes]
     pepper: bytes
     catalog: Catalog
+    list_prices: Mapping[str, ListPrice]
     pool: ConnectionPool[psycopg.Connection[Any]]
     log: LogReader
     store: EventStore
@@ -246,6 +248,7 @@ def build(settings: Settings, **overrides: Any) -> App:
         "entropy": os.urandom,
         "pepper": pepper,
         "catalog": overrides.get("catalog") or load(catalog_directories(settings), fx=exchange(settings))[0],
+        "list_prices": load_list_prices(catalog_directories(settings), fx=exchange(settings))[0],
         "pool": pool,
         "log": log,
         "store": overrides.get("store") or EventStore(url, log),

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from api.route_health import provider_health, route_health, routes_by_provider
 from domain.catalog.catalog import Catalog
 from domain.catalog.model import Model, Provider, Route
+from domain.kernel.errors import NotFound
 from domain.routing.health import Health as Standings
 
 
@@ -18,7 +19,7 @@ class Health(BaseModel):
     failure_rate: float | None
 
 
-class RouteRow(BaseModel):
+class PricedRoute(BaseModel):
     provider: str
     upstream_model: str
     residency: str | None
@@ -28,6 +29,9 @@ class RouteRow(BaseModel):
     inrPerMinute: float | None = None
     inrPerMchar: float | None = None
     byok_required: bool
+
+
+class RouteRow(PricedRoute):
     health: Health
 
 
@@ -71,6 +75,15 @@ def model_list(catalog: Catalog, health: Standings) -> dict[str, Any]:
     return {"object": "list", "data": [model_row(model, catalog.routes_of(model.id), health) for model in models]}
 
 
+def find_model(catalog: Catalog, id: str, *, param: str) -> Model:
+    """Raises NotFound, with the name of the `param` that said so."""
+    model = catalog.models.get(id)
+    if model is None:
+        message = f"There is no model '{id}'. GET /v1/models lists those there are."
+        raise NotFound("model_not_found", message, param=param)
+    return model
+
+
 def model_row(model: Model, routes: Collection[Route], health: Standings) -> dict[str, Any]:
     return {
         "id": model.id,
@@ -84,7 +97,7 @@ def model_row(model: Model, routes: Collection[Route], health: Standings) -> dic
         "openness": model.openness,
         "capabilities": list(model.capabilities),
         "residency": sorted({route.residency for route in routes if route.residency}),
-        "routes": [_route_row(route, health) for route in routes],
+        "routes": [priced_route(route) | {"health": route_health(route, health)} for route in routes],
     }
 
 
@@ -109,24 +122,25 @@ def provider_row(
     }
 
 
-def _route_row(route: Route, health: Standings) -> dict[str, Any]:
+def priced_route(route: Route) -> dict[str, Any]:
+    """A route and what it costs under ordinary conditions."""
     rates = route.rates
     row: dict[str, Any] = {
         "provider": route.provider,
         "upstream_model": route.upstream,
         "residency": route.residency or None,
-        "inputINRPerMtok": _per_mtok(rates.input if rates else None),
-        "outputINRPerMtok": _per_mtok(rates.output if rates else None),
+        "inputINRPerMtok": per_mtok(rates.input if rates else None),
+        "outputINRPerMtok": per_mtok(rates.output if rates else None),
     }
     if rates and rates.cached_input != rates.input:
-        row["cachedInputINRPerMtok"] = _per_mtok(rates.cached_input)
+        row["cachedInputINRPerMtok"] = per_mtok(rates.cached_input)
     if rates and rates.seconds is not None:
         row["inrPerMinute"] = float(Decimal(60 * rates.seconds).scaleb(-9))
     if rates and rates.characters is not None:
-        row["inrPerMchar"] = _per_mtok(rates.characters)
-    return row | {"byok_required": route.byok_only, "health": route_health(route, health)}
+        row["inrPerMchar"] = per_mtok(rates.characters)
+    return row | {"byok_required": route.byok_only}
 
 
-def _per_mtok(nanos_per_token: int | None) -> float | None:
+def per_mtok(nanos_per_token: int | None) -> float | None:
     """A rate to look at and sort by; what is billed is counted in whole nano-rupees."""
     return None if nanos_per_token is None else float(Decimal(nanos_per_token).scaleb(-3))

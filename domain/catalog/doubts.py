@@ -1,6 +1,7 @@
 """What in a catalog is more likely a slip than meant: found before a price is in force, as afterwards it is a bill."""
 
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 
 import msgspec
 
@@ -13,10 +14,13 @@ LIST_PRICE_FACTOR = 6
 
 
 class ListPrice(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model usually costs: nano-rupees per token, as of the day `on`. An output of 0 is not compared."""
+    """What a model usually costs: nano-rupees per token, and the dollars per million that these come from, as of the day
+    `on`. An output of 0 is not compared."""
 
     input: int
     output: int
+    input_usd: Decimal
+    output_usd: Decimal
     on: str
 
 

@@ -1,7 +1,7 @@
 """An org's credit as lots, as its facts make them: what is left of each, what is withheld, and what may be taken.
 
-Promo credit is spent before paid credit, of it what expires first; paid credit in the order of paying. Calls do not say
-which lot they spend: that follows from what was spent in all, since between two facts of an account its lots are the same.
+Promo credit is spent before paid credit, of it what expires first; paid credit in the order of paying. Calls do
+not say which lot they spend: that follows from what was spent in all, since its lots change with facts of it alone.
 """
 
 from collections.abc import Iterable, Mapping

@@ -24,6 +24,7 @@ from domain.kernel.clock import SECOND
 from domain.keys.events import KeyLimitsChanged
 from domain.ledger.events import RequestSettled
 from domain.ledger.guards import Guards, evolve
+from domain.routing.health import LocalHealth
 from tests.api.edge import CHAT, KEY, Edge, Keys, Minutes, Reply, Wire, chat, gateway, request
 from tests.fakes import FakeClock
 from tests.given import PEPPER
@@ -333,7 +334,7 @@ def test_wrong_keys_are_counted_on_every_route_and_a_good_one_still_opens_it() -
         catalog=catalog,
         new_id=lambda prefix: f"{prefix}_1",
     )
-    live: Any = SimpleNamespace(rates=Minutes(clock))
+    live: Any = SimpleNamespace(rates=Minutes(clock), services=SimpleNamespace(health=LocalHealth(clock=clock)))
     app = build(services, gateway=live)
 
     async def play() -> list[tuple[int, str | None]]:

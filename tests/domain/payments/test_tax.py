@@ -90,8 +90,7 @@ def test_refunds_in_any_pieces_add_up_to_the_payment(
     original = split(paise, mode=mode, percent=percent, supplier_state="29", place=place)
     edges = sorted({0, original.taxable, *(cut % (original.taxable + 1) for cut in cuts)})
     pieces = [
-        refund_share(original, taxable=after - before, refunded_before=before)
-        for before, after in pairwise(edges)
+        refund_share(original, taxable=after - before, refunded_before=before) for before, after in pairwise(edges)
     ]
     for head in ("taxable", *HEADS) if original.taxable else ():
         assert sum(getattr(piece, head) for piece in pieces) == getattr(original, head)
