@@ -14,8 +14,8 @@ LIST_PRICE_FACTOR = 6
 
 
 class ListPrice(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model usually costs: nano-rupees per token, and the dollars per million that these come from, as of the day
-    `on`. An output of 0 is not compared."""
+    """What a model usually costs: nano-rupees per token, and the dollars per million that these come from, as of the
+    day `on`. An output of 0 is not compared."""
 
     input: int
     output: int
