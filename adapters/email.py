@@ -78,10 +78,9 @@ class SmtpMailer:
         try:
             asyncio.run(self._converse(message))
         except aiosmtplib.SMTPRecipientsRefused as error:
-            reply = error.recipients[0]
-            raise _by_code(reply.code, f"{reply.code} {reply.message}") from error
+            raise _by_code(error.recipients[0].code) from error
         except aiosmtplib.SMTPDataError as error:
-            raise _by_code(error.code, f"{error.code} {error.message}") from error
+            raise _by_code(error.code) from error
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             raise MailUnreachable(f"{self._server.host}: {type(error).__name__} {error}") from error
 
@@ -104,7 +103,10 @@ class SmtpMailer:
             async with asyncio.timeout(self._seconds_max):
                 await client.connect()
                 transport = client.transport
-                await client.send_message(message)
+                try:
+                    await client.send_message(message)
+                except aiosmtplib.SMTPNotSupported as error:
+                    raise MailRefused("the mail server takes no letters outside ASCII in an address") from error
             with suppress(aiosmtplib.SMTPException, OSError, TimeoutError):  # it has the mail; how we part is no matter
                 async with asyncio.timeout(1):
                     await client.quit()
@@ -131,7 +133,6 @@ class MailFolder:
 
 def message_of(mail: Mail, *, sender: str) -> "EmailMessage":
     """The mail as it goes over the wire. Raises MailRefused if its address is none."""
-    from email.errors import MessageError
     from email.headerregistry import Address
     from email.message import EmailMessage
     from email.utils import format_datetime, parseaddr
@@ -139,8 +140,8 @@ def message_of(mail: Mail, *, sender: str) -> "EmailMessage":
     message = EmailMessage()
     try:
         message["To"] = Address(addr_spec=mail.to)
-    except (ValueError, IndexError, MessageError) as error:
-        raise MailRefused(f"not an address that can be mailed to: {error}") from error
+    except Exception as error:  # the parser stumbles in many ways over what is none
+        raise MailRefused("not an address that can be mailed to") from error
     message["From"] = sender
     message["Subject"] = " ".join(mail.subject.split())
     message["Date"] = format_datetime(datetime.now(UTC))
@@ -154,6 +155,7 @@ def message_of(mail: Mail, *, sender: str) -> "EmailMessage":
     return message
 
 
-def _by_code(code: int, reply: str) -> Exception:
-    """RFC 5321, section 4.2.1: 5 is for good, 4 for now."""
-    return MailRefused(reply) if code >= 500 else MailDelayed(reply)
+def _by_code(code: int) -> Exception:
+    """RFC 5321, section 4.2.1: 5 is for good, 4 for now. Servers like to repeat the address in their words, and reasons
+    are kept: so the code has to do."""
+    return MailRefused(f"refused with {code}") if code >= 500 else MailDelayed(f"put off with {code}")

@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -141,7 +141,7 @@ class _Refund(msgspec.Struct):
     payment_id: str
     amount: _Paise
     currency: str
-    status: RefundStatus
+    status: RefundStatus | Literal["created"]
     acquirer_data: Any = None
     created_at: int = 0
 
@@ -151,7 +151,7 @@ class _Refund(msgspec.Struct):
             payment=self.payment_id,
             amount_paise=self.amount,
             currency=self.currency,
-            status=self.status,
+            status="pending" if self.status == "created" else self.status,
             created_seconds=self.created_at,
             reference=_reference(self.acquirer_data),
         )
@@ -162,8 +162,8 @@ class _Dispute(msgspec.Struct):
     payment_id: str
     amount: _Paise
     currency: str
-    status: DisputeStatus
-    amount_deducted: _Paise = 0
+    status: DisputeStatus | Literal["action_required"]
+    amount_deducted: _Paise | None = None
     phase: str | None = None
     reason_code: str | None = None
     created_at: int = 0
@@ -173,9 +173,9 @@ class _Dispute(msgspec.Struct):
             id=self.id,
             payment=self.payment_id,
             amount_paise=self.amount,
-            deducted_paise=self.amount_deducted,
+            deducted_paise=self.amount_deducted or 0,
             currency=self.currency,
-            status=self.status,
+            status="open" if self.status == "action_required" else self.status,
             phase=self.phase or "",
             reason=self.reason_code or "",
             created_seconds=self.created_at,
@@ -199,15 +199,14 @@ CONTAINS: Mapping[str, tuple[str, ...]] = {
     "payment.authorized": ("payment",),
     "payment.captured": ("payment",),
     "payment.failed": ("payment",),
-    "order.paid": ("payment", "order"),
+    "order.paid": ("payment",),
     **{f"refund.{step}": ("payment", "refund") for step in _REFUNDS},
     **{f"payment.dispute.{step}": ("payment", "dispute") for step in _DISPUTES},
 }
 """Which entities are read of which event. Others have entities of the same names in other shapes."""
 
-_SHAPES: Mapping[str, type[_Payment] | type[_Order] | type[_Refund] | type[_Dispute]] = {
+_SHAPES: Mapping[str, type[_Payment] | type[_Refund] | type[_Dispute]] = {
     "payment": _Payment,
-    "order": _Order,
     "refund": _Refund,
     "dispute": _Dispute,
 }

@@ -26,6 +26,8 @@ EXPORT_BATCH = 5_000
 DOCUMENTS_MAX = 10_000
 ROWS_MAX = 1_000
 TAIL_SECONDS = 0.2
+_CHATTY_LIBRARIES = ("httpx", "weasyprint.progress", "fontTools")
+"""They log every request and every step of a PDF at INFO."""
 
 
 class Failure(Exception):
@@ -188,16 +190,16 @@ def _add_payments(commands: Any) -> None:
 
 
 def _add_papers(commands: Any) -> None:
-    render = _leaf(
-        _group(commands, "document", "receipts, invoices and their like"),
-        "render",
-        _document_render,
-        "make the PDFs that are still to be made, here and now",
-    )
+    document = _group(commands, "document", "receipts, invoices and their like")
+    render = _leaf(document, "render", _document_render, "make the PDFs that are still to be made, here and now")
     which = render.add_mutually_exclusive_group()
     which.add_argument("--number", help="only this one")
     which.add_argument("--all", action="store_true", help="every one that lacks its PDF, which is the default")
     _json(render)
+    cancel = _leaf(document, "cancel", _document_cancel, "cancel one that was issued by mistake; its number stays used")
+    cancel.add_argument("number")
+    cancel.add_argument("--reason", required=True)
+    _json(cancel)
     dispute = _group(commands, "dispute", "requests whose cost an org disputes")
     listed = _leaf(dispute, "list", _dispute_list, "those that wait for a decision, oldest first")
     listed.add_argument("--all", action="store_true", help="decided ones too")
@@ -356,6 +358,8 @@ def _log_to_stderr() -> None:
 
     level = _settings().log_level.upper()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for library in _CHATTY_LIBRARIES:
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 # Accounts
@@ -636,6 +640,29 @@ def _document_render(given: argparse.Namespace) -> int:
     lines = [f"{each['number']}  {each['sha256'] or 'not made: another worker is at it'}" for each in made]
     _tell(given, {"documents": made}, "\n".join(lines) if lines else "Every document has its PDF.")
     return DONE if all(each["sha256"] for each in made) else FAILED
+
+
+def _document_cancel(given: argparse.Namespace) -> None:
+    from domain.payments.papers import cancel_document
+    from projections.documents import document, issued
+
+    with _app() as app:
+        with app.reading() as connection:
+            row = document(connection, given.number)
+            facts = None if row is None else app.documents.open(issued(connection, row["position"]))
+        if row is None or facts is None:
+            raise Failure(f"no document has the number {given.number}")
+        position = cancel_document(
+            app.store,
+            org=row["org"],
+            order=facts.order_id,
+            number=given.number,
+            reason=given.reason,
+            at=app.clock(),
+            by="operator",
+        )
+    made = {"number": given.number, "cancelled": True, "before": position is None}
+    _tell(given, made, f"{given.number} {'was cancelled before' if position is None else 'is cancelled'}.")
 
 
 def _dispute_list(given: argparse.Namespace) -> None:

@@ -42,6 +42,8 @@ def run(app: App) -> int:
             break
         except MailDelayed as error:
             _log.warning("document %s could not be mailed yet: %s", row["number"], error)
+        except Exception:
+            _log.exception("document %s could not be mailed, the others go on", row["number"])
     return sent
 
 

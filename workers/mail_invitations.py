@@ -34,6 +34,8 @@ def run(app: App) -> int:
             break
         except MailDelayed as error:
             _log.warning("invitation %s could not be mailed yet: %s", invitation, error)
+        except Exception:
+            _log.exception("invitation %s could not be mailed, the others go on", invitation)
     return sent
 
 

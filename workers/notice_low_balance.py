@@ -6,7 +6,7 @@ A crash between the two, or a mail server that is away, costs that mail; a secon
 import logging
 
 from adapters.wiring import App
-from domain.kernel.mail import MailDelayed, Mailer, MailRefused
+from domain.kernel.mail import MailDelayed, Mailer, MailRefused, MailUnreachable
 from domain.payments.low_balance import QUIET, notice_low_balance
 from projections.low_balance import running_low
 from workers.jobs import Job
@@ -22,7 +22,16 @@ def run(app: App) -> int:
         return 0
     with app.reading() as connection:
         orgs = running_low(connection, noticed_before=app.clock() - QUIET)
-    return sum(_tell(app, app.mailer, org) for org in orgs)
+    told = 0
+    for org in orgs:
+        try:
+            told += _tell(app, app.mailer, org)
+        except MailUnreachable as error:
+            _log.warning("the mail server cannot be used now, %s was not told and others wait: %s", org, error)
+            return told + 1
+        except Exception:
+            _log.exception("%s could not be told that its credit runs low, the others go on", org)
+    return told
 
 
 def _tell(app: App, mailer: Mailer, org: str) -> bool:
@@ -34,6 +43,8 @@ def _tell(app: App, mailer: Mailer, org: str) -> bool:
         return False
     try:
         mailer.send(low_balance_letter(notice, to=to, at=at, public_url=app.settings.public_url))
+    except MailUnreachable:
+        raise
     except (MailRefused, MailDelayed) as error:
         _log.warning("%s was not told that its credit runs low: %s", org, error)
     return True

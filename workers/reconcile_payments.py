@@ -19,6 +19,8 @@ LAST_ASKED = 5 * DAY
 captures goes back to the payer after five."""
 
 ORDERS_MAX = 200
+SILENCES_MAX = 3
+"""So many orders in a row that nothing is heard of mean that the gateway is away, and not that one of them is at fault."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,16 +69,27 @@ class Sweep:
         with app.reading() as connection:
             found = dict(open_orders(connection, created_after=now - LAST_ASKED, created_before=now - FIRST_ASKED))
         self._next = {order: at for order, at in self._next.items() if order in found}
-        due = [order for order in found if self._next.get(order, 0) <= now][:ORDERS_MAX]
-        credited = 0
-        for order in due:
+        turns = {order: self._next.get(order, 0) for order in found}
+        due = sorted((order for order, turn in turns.items() if turn <= now), key=turns.__getitem__)
+        credited = silences = 0
+        for order in due[:ORDERS_MAX]:
+            later = now + (now - found[order]) // 2
             try:
                 answer = ask(app, order, learned="sweep", by="worker:reconcile_payments")
             except Unavailable as failure:
-                _log.warning("orders are asked about later: %s", failure.message)
-                return credited
+                _log.warning("order %s is asked about later: %s", order, failure.message)
+                self._next[order] = now
+                silences += 1
+                if silences == SILENCES_MAX:
+                    break
+                continue
+            except Exception:
+                _log.exception("order %s cannot be reconciled, the others go on", order)
+                self._next[order] = later
+                continue
+            silences = 0
             credited += answer.order.status == "captured"
-            self._next[order] = now + (now - found[order]) // 2 if answer.complete else now
+            self._next[order] = later if answer.complete else now
         return credited
 
 

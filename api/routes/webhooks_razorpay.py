@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from adapters.wiring import App
 from api.caller import Services, public
 from api.counter import ACTOR, Counter
-from domain.kernel.errors import Invalid, NotFound, TooLarge, Unavailable
+from domain.kernel.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 from domain.payments.chargebacks import note_dispute
 from domain.payments.ports import WebhookNotice
 from domain.payments.refunds import note_refund
@@ -26,20 +26,26 @@ _log = logging.getLogger(__name__)
 @router.post("/webhooks/razorpay", include_in_schema=False)
 async def take_webhook(request: Request, app: Services) -> Response:
     """200 once all that follows is on record; then it is not told again. 4xx and 5xx are told again, with growing
-    pauses, for a day. What is unknown or was told before is 200 too."""
+    pauses, for a day, after which Razorpay tells us nothing more at all: so whatever it signed, and no repeat would
+    mend, is 200 too. The sweep finds payments in any case."""
     gateway = app.till.gateway
     raw = await _body(request)
     if not gateway.webhook_is_signed(raw, request.headers.get("x-razorpay-signature")):
         raise Invalid("invalid_signature", "The body was not signed with the webhook's secret, or no secret is set.")
-    notice = gateway.parse_webhook(raw)
+    try:
+        notice = gateway.parse_webhook(raw)
+    except Invalid:
+        _log.exception("Razorpay signed a webhook that we cannot read")
+        return Response(status_code=200)
     if notice.payment is not None:
         try:
             await _counter(request, app).look(notice.payment)
+            if notice.refund is not None or notice.dispute is not None:
+                await run_in_threadpool(_note_return, app, notice)
         except NotFound:
             _log.error("Razorpay told of %s, but does not know it: another account's webhook?", notice.payment.id)
-            return Response(status_code=200)
-        if notice.refund is not None or notice.dispute is not None:
-            await run_in_threadpool(_note_return, app, notice)
+        except Conflict as refusal:
+            _log.error("Razorpay told of %s, but will not say more: %s", notice.payment.id, refusal)
     return Response(status_code=200)
 
 

@@ -124,9 +124,7 @@ def model_stats(id: str, routes: Collection[Route], stats: Stats, *, as_of: int)
 def model_comparison(catalog: Catalog, stats: Stats) -> dict[str, Any]:
     return {
         "object": "list",
-        "use_cases": [
-            {"id": id, "name": case.name, "ranked": ranked(case, catalog)} for id, case in USE_CASES.items()
-        ],
+        "use_cases": [{"id": id, "name": case.name, "ranked": ranked(case, catalog)} for id, case in USE_CASES.items()],
         "data": [
             {"id": model, "routes": [_compared(route, stats) for route in routes]}
             for model, routes in catalog.routes.items()
@@ -136,7 +134,7 @@ def model_comparison(catalog: Catalog, stats: Stats) -> dict[str, Any]:
 
 def _compared(route: Route, stats: Stats) -> dict[str, Any]:
     priced = priced_route(route)
-    other_units = {name: priced[name] for name in ("inrPerMinute", "inrPerMchar") if name in priced}
+    other_units: dict[str, Any] = {name: priced[name] for name in ("inrPerMinute", "inrPerMchar") if name in priced}
     tokens = route.rates if not other_units else None
     prices = {
         "input": per_mtok(tokens.input if tokens else None),

@@ -106,6 +106,10 @@ class Account:
             key=lambda lot: (lot.paid, NEVER if lot.expires is None else lot.expires),
         )
 
+    def gifts_of(self, payment: str) -> list[Lot]:
+        """The promo credit that came with a payment."""
+        return [lot for lot in self.lots.values() if lot.payment == payment and not lot.paid]
+
     @property
     def left(self) -> int:
         """What all lots have left: what is available and what is held for calls in flight."""

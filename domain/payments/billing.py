@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from domain.accounts.person import clean_email
 from domain.kernel.errors import Invalid
 from domain.kernel.events import Event, Recorded
 from domain.kernel.store import Change, Decision, Store, fold
@@ -19,7 +20,6 @@ from domain.payments.states import check_pin, check_state, show_state, states_of
 NAME_LENGTH_MAX = 100
 LINE_LENGTH_MAX = 100
 LINES_MAX = 4
-EMAIL_LENGTH_MAX = 254
 _JOINERS = str.maketrans("", "", "\u200c\u200d")
 """Characters that Indian scripts need between letters, and that count as unprintable."""
 
@@ -121,10 +121,12 @@ def _line(text: str, *, param: str, length_max: int) -> str:
 
 
 def _email(text: str) -> str:
-    """Only what cannot be one is turned away; whether mail arrives shows when it is sent."""
-    email = _line(text, param="email", length_max=EMAIL_LENGTH_MAX)
-    local, _, domain = email.rpartition("@")
-    if email and (not local or "." not in domain.strip(".") or " " in email):
+    """Only what cannot be one is turned away; whether mail arrives shows when it is sent. Many mail servers take no
+    address outside ASCII."""
+    if not text.strip():
+        return ""
+    email = clean_email(text)
+    if not email.isascii() or "." not in email.rpartition("@")[2].strip("."):
         raise Invalid("invalid_request", "Give an e-mail address such as accounts@example.com.", param="email")
     return email
 

@@ -2,7 +2,7 @@
 is won and is gone if it is lost. What was spent by then is our loss.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -10,7 +10,7 @@ from domain.kernel.errors import NotFound
 from domain.kernel.events import Event
 from domain.kernel.money import NANOS_PER_PAISA, half_up
 from domain.kernel.store import Decision, Reader, Store
-from domain.ledger.account import Account
+from domain.ledger.account import Account, Lot
 from domain.ledger.credit import account_of
 from domain.ledger.events import CreditReturned, CreditWithdrawn, CreditWithheld
 from domain.payments.events import (
@@ -22,7 +22,7 @@ from domain.payments.events import (
     Tax,
     TopUpOrdered,
 )
-from domain.payments.payment import payment_stream
+from domain.payments.payment import payment_stream, plain
 from domain.payments.ports import GatewayDispute, WebhookNotice
 
 Outcome = Literal["open", "won", "lost"]
@@ -30,9 +30,12 @@ Outcome = Literal["open", "won", "lost"]
 
 @dataclass(frozen=True, slots=True)
 class Chargeback:
-    """`withheld` nano-rupees were set aside when it opened."""
+    """`amount` nano-rupees of credit were bought with what is demanded; once it is lost, `withdrawn` of them were still
+    there."""
 
-    withheld: int
+    payment: str
+    amount: int
+    withdrawn: int = 0
     outcome: Outcome = "open"
 
 
@@ -54,11 +57,13 @@ class OrderChargebacks:
             case PaymentSetAside():
                 return replace(self, set_aside=self.set_aside | {event.payment})
             case ChargebackOpened():
-                return self._with(event.chargeback, Chargeback(event.withheld))
+                amount = 0 if self.ordered is None else demand(self.ordered.tax, event.amount_paise)
+                return self._with(event.chargeback, Chargeback(event.payment, amount))
             case ChargebackWon():
                 return self._with(event.chargeback, replace(self.chargebacks[event.chargeback], outcome="won"))
             case ChargebackLost():
-                return self._with(event.chargeback, replace(self.chargebacks[event.chargeback], outcome="lost"))
+                known = self.chargebacks[event.chargeback]
+                return self._with(event.chargeback, replace(known, outcome="lost", withdrawn=event.withheld))
             case _:
                 return self
 
@@ -72,10 +77,10 @@ def note_dispute(store: Store, notice: WebhookNotice, *, at: int, by: str) -> in
     A dispute of a payment that was never credited is none of the ledger's. Raises NotFound for one of an order of ours
     whose payment is not on record yet: it must be told again once that is.
     """
-    payment, dispute = notice.payment, notice.dispute
-    if payment is None or dispute is None or not payment.order:
+    payment = notice.payment
+    if payment is None or notice.dispute is None or not payment.order:
         return None
-    stream = payment_stream(payment.order)
+    stream, dispute = payment_stream(plain(payment.order)), _cleaned(notice.dispute)
 
     def decide(read: Reader) -> Decision:
         known = read.fold(stream, OrderChargebacks())
@@ -102,16 +107,64 @@ def demand(tax: Tax, amount_paise: int) -> int:
 
 
 def parts_to_withhold(account: Account, payment: str, *, amount: int, available: int) -> dict[str, int]:
-    """Of which lots `amount` nano-rupees are set aside: first the payment's own, then other paid credit in the order of
-    paying. Promo credit and what is promised to calls in flight are left alone, so it may be less than was demanded."""
+    """Of which lots credit is set aside for `amount` nano-rupees that are demanded: first the payment's own, then other
+    paid credit in the order of paying; and on top the promo credit that came with the payment, which nobody has paid
+    for if the money goes. Other promo credit and what is promised to calls in flight are left alone, so it may be less
+    than was demanded."""
+    paid = [lot for lot in account.lots.values() if lot.paid]
+    parts = _cut(sorted(paid, key=lambda lot: lot.id != payment), most=min(amount, available))
+    gifts = account.gifts_of(payment) if amount else []
+    return parts | _cut(gifts, most=available - sum(parts.values()))
+
+
+def withheld_anew(read: Reader, order: str, returned: CreditReturned) -> Decision:
+    """What the disputes of an order's payment set aside once credit has `returned` that a refund had kept from them: as
+    much as they would have found without the refund, and of those that are lost already it is gone at once."""
+    account = account_of(read, returned.org).evolve("", returned)
+    available = read.balance(returned.org).available + returned.amount
+    facts: list[Event] = []
+    for id, chargeback in read.fold(payment_stream(order), OrderChargebacks()).chargebacks.items():
+        if chargeback.outcome == "won":
+            continue
+        if before := sum(account.withheld.get(id, {}).values()):
+            back = CreditReturned(org=returned.org, reference=id, amount=before, spent=account.spent)
+            facts.append(back)
+            account, available = account.evolve("", back), available + before
+        amount = chargeback.amount - chargeback.withdrawn
+        parts = parts_to_withhold(account, chargeback.payment, amount=amount, available=available)
+        if not parts:
+            continue
+        aside = _withheld(returned.org, id, parts, spent=account.spent)
+        facts.append(aside)
+        account, available = account.evolve("", aside), available - aside.amount
+        if chargeback.outcome == "lost":
+            gone = CreditWithdrawn(org=returned.org, reference=id, amount=aside.amount, spent=account.spent)
+            facts.append(gone)
+            account = account.evolve("", gone)
+    return [(f"account:{returned.org}", fact) for fact in facts]
+
+
+def _cut(lots: Iterable[Lot], *, most: int) -> dict[str, int]:
+    """The lots' credit, one after the other, until `most` nano-rupees are reached."""
     parts: dict[str, int] = {}
-    rest = min(amount, available)
-    paid = [lot for lot in account.lots.values() if lot.paid and lot.left]
-    for lot in sorted(paid, key=lambda lot: lot.id != payment):
-        if part := min(lot.left, rest):
+    for lot in lots:
+        if part := min(lot.left, most):
             parts[lot.id] = part
-            rest -= part
+            most -= part
     return parts
+
+
+def _paid(account: Account, parts: Mapping[str, int]) -> int:
+    """How much of the parts is credit that was paid for."""
+    return sum(part for lot, part in parts.items() if account.lots[lot].paid)
+
+
+def _withheld(org: str, reference: str, parts: dict[str, int], *, spent: int) -> CreditWithheld:
+    return CreditWithheld(org=org, reference=reference, amount=sum(parts.values()), parts=parts, spent=spent)
+
+
+def _cleaned(dispute: GatewayDispute) -> GatewayDispute:
+    return replace(dispute, id=plain(dispute.id), phase=plain(dispute.phase), reason=plain(dispute.reason))
 
 
 def _noted(
@@ -123,43 +176,45 @@ def _noted(
         return []
     account = account_of(read, ordered.org)
     if chargeback is not None:
-        return _end(stream, ordered.org, dispute, outcome, withheld=chargeback.withheld, spent=account.spent)
+        return _end(stream, ordered.org, dispute, outcome, account)
     amount = 0 if outcome == "won" else demand(ordered.tax, dispute.amount_paise)
     available = read.balance(ordered.org).available
     parts = parts_to_withhold(account, dispute.payment, amount=amount, available=available)
-    withheld = sum(parts.values())
     opened = ChargebackOpened(
         org=ordered.org,
         chargeback=dispute.id,
         payment=dispute.payment,
         amount_paise=dispute.amount_paise,
-        withheld=withheld,
+        withheld=_paid(account, parts),
         phase=dispute.phase,
         reason=dispute.reason,
     )
     facts: list[tuple[str, Event]] = [(stream, opened)]
     if parts:
-        aside = CreditWithheld(org=ordered.org, reference=dispute.id, amount=withheld, parts=parts, spent=account.spent)
+        aside = _withheld(ordered.org, dispute.id, parts, spent=account.spent)
         facts.append((f"account:{ordered.org}", aside))
-    return [*facts, *_end(stream, ordered.org, dispute, outcome, withheld=withheld, spent=account.spent)]
+        account = account.evolve("", aside)
+    return [*facts, *_end(stream, ordered.org, dispute, outcome, account)]
 
 
-def _end(stream: str, org: str, dispute: GatewayDispute, outcome: Outcome, *, withheld: int, spent: int) -> Decision:
-    """What the outcome does to the credit that is `withheld`."""
+def _end(stream: str, org: str, dispute: GatewayDispute, outcome: Outcome, account: Account) -> Decision:
+    """What the outcome does to the credit that is withheld."""
+    parts = account.withheld.get(dispute.id, {})
+    amount = sum(parts.values())
     back: Event
     match outcome:
         case "won":
             end: Event = ChargebackWon(org=org, chargeback=dispute.id, payment=dispute.payment)
-            back = CreditReturned(org=org, reference=dispute.id, amount=withheld, spent=spent)
+            back = CreditReturned(org=org, reference=dispute.id, amount=amount, spent=account.spent)
         case "lost":
             end = ChargebackLost(
                 org=org,
                 chargeback=dispute.id,
                 payment=dispute.payment,
                 amount_paise=dispute.deducted_paise or dispute.amount_paise,
-                withheld=withheld,
+                withheld=_paid(account, parts),
             )
-            back = CreditWithdrawn(org=org, reference=dispute.id, amount=withheld, spent=spent)
+            back = CreditWithdrawn(org=org, reference=dispute.id, amount=amount, spent=account.spent)
         case "open":
             return []
-    return [(stream, end), (f"account:{org}", back)] if withheld else [(stream, end)]
+    return [(stream, end), (f"account:{org}", back)] if amount else [(stream, end)]

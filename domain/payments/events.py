@@ -180,8 +180,8 @@ class RefundFailed(Event, frozen=True, kw_only=True):
 
 @fact("payments.chargeback_opened.v1")
 class ChargebackOpened(Event, frozen=True, kw_only=True):
-    """The payer's bank demands the money back. `withheld` nano-rupees of credit were set aside: never more than is
-    available, so it may be less than the demand."""
+    """The payer's bank demands the money back. `withheld` nano-rupees of paid credit were set aside: never more than is
+    available, so it may be less than the demand. Promo credit that came with the payment was set aside on top."""
 
     org: str
     chargeback: str
@@ -201,7 +201,7 @@ class ChargebackWon(Event, frozen=True, kw_only=True):
 
 @fact("payments.chargeback_lost.v1")
 class ChargebackLost(Event, frozen=True, kw_only=True):
-    """The bank took `amount_paise` back. Of the credit, `withheld` nano-rupees were still there to be withdrawn."""
+    """The bank took `amount_paise` back. Of paid credit, `withheld` nano-rupees were still there to be withdrawn."""
 
     org: str
     chargeback: str

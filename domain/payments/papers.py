@@ -1,5 +1,5 @@
-"""The life of a legal document once it is issued: its PDF is made once, and it is mailed. Each is on record in the
-stream of its payment."""
+"""The life of a legal document once it is issued: its PDF is made once, it is mailed, perhaps cancelled. Each is on
+record in the stream of its payment."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from unicodedata import category, combining
 
 from domain.kernel.events import Event
 from domain.kernel.store import Change, Decision, Store
-from domain.payments.events import DocumentMailed, DocumentMailRefused, DocumentRendered
+from domain.payments.events import DocumentCancelled, DocumentMailed, DocumentMailRefused, DocumentRendered
 
 REASON_LENGTH_MAX = 200
 VIRAMA = 9
@@ -17,10 +17,12 @@ VIRAMA = 9
 
 @dataclass(frozen=True, slots=True)
 class Papers:
-    """The numbers of a payment's documents that have a PDF, and of those that nobody has to mail any more."""
+    """The numbers of a payment's documents that have a PDF, of those that nobody has to mail any more, and of those
+    that were cancelled."""
 
     rendered: frozenset[str] = frozenset()
     mailed: frozenset[str] = frozenset()
+    cancelled: frozenset[str] = frozenset()
 
     def evolve(self, stream: str, event: Event) -> "Papers":
         match event:
@@ -28,6 +30,8 @@ class Papers:
                 return replace(self, rendered=self.rendered | {event.number})
             case DocumentMailed() | DocumentMailRefused():
                 return replace(self, mailed=self.mailed | {event.number})
+            case DocumentCancelled():
+                return replace(self, cancelled=self.cancelled | {event.number})
             case _:
                 return self
 
@@ -53,9 +57,19 @@ def record_mail_refused(
 
     `reason` may be what a stranger's server said: only so much of it is kept as the log takes in any case.
     """
-    said = "".join(sign if sign.isprintable() else " " for sign in reason)[:REASON_LENGTH_MAX]
-    refused = DocumentMailRefused(org=org, number=number, reason=said)
+    refused = DocumentMailRefused(org=org, number=number, reason=_printable(reason))
     return _record(store, order, refused, lambda papers: number in papers.mailed, at=at, by=by)
+
+
+def cancel_document(store: Store, *, org: str, order: str, number: str, reason: str, at: int, by: str) -> int | None:
+    """Cancels a document that was issued by mistake. Its number stays used, its PDF stays what it is; lists and the
+    public check say that it does not count. None if it was cancelled before."""
+    cancelled = DocumentCancelled(org=org, number=number, reason=_printable(reason))
+    return _record(store, order, cancelled, lambda papers: number in papers.cancelled, at=at, by=by)
+
+
+def _printable(text: str) -> str:
+    return "".join(sign if sign.isprintable() else " " for sign in text)[:REASON_LENGTH_MAX]
 
 
 def _record(

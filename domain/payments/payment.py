@@ -100,7 +100,7 @@ def misfit(order: Order, payment: GatewayPayment) -> str:
         return "wrong_currency"
     if payment.amount_paise != order.ordered.tax.total:
         return "wrong_amount"
-    if order.methods.get(payment.id, "") not in ("", _plain(payment.method)):
+    if order.methods.get(payment.id, "") not in ("", plain(payment.method)):
         return "wrong_method"
     if order.captured:
         return "order_paid_already"
@@ -118,10 +118,10 @@ def news(order: Order, payment: GatewayPayment, *, learned: str) -> Event | None
     ours = order.ordered is not None
     match payment.status:
         case "failed" if ours and known < _RANK["failed"]:
-            reason = _plain(payment.error_description or payment.error_code)
-            return PaymentFailed(org=order.org, payment=payment.id, method=_plain(payment.method), reason=reason)
+            reason = plain(payment.error_description or payment.error_code)
+            return PaymentFailed(org=order.org, payment=payment.id, method=plain(payment.method), reason=reason)
         case "authorized" if ours and known < _RANK["authorized"]:
-            return PaymentAuthorized(org=order.org, payment=payment.id, method=_plain(payment.method))
+            return PaymentAuthorized(org=order.org, payment=payment.id, method=plain(payment.method))
         case "captured" | "refunded" if known < _RANK["captured"]:
             if reason := misfit(order, payment):
                 left = payment.amount_paise if payment.status == "captured" else 0
@@ -130,7 +130,7 @@ def news(order: Order, payment: GatewayPayment, *, learned: str) -> Event | None
                     order=payment.order,
                     payment=payment.id,
                     amount_paise=max(left - payment.refunded_paise, 0),
-                    currency=_plain(payment.currency),
+                    currency=plain(payment.currency),
                     reason=reason,
                 )
             return PaymentCaptured(
@@ -138,17 +138,17 @@ def news(order: Order, payment: GatewayPayment, *, learned: str) -> Event | None
                 order=payment.order,
                 payment=payment.id,
                 amount_paise=payment.amount_paise,
-                method=_plain(payment.method),
+                method=plain(payment.method),
                 learned=learned,
                 paid=payment.created_seconds * SECOND,
                 fee_paise=payment.fee_paise or 0,
                 fee_tax_paise=payment.tax_paise or 0,
-                reference=_plain(payment.reference),
+                reference=plain(payment.reference),
             )
         case _:
             return None
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text of the gateway's that can be recorded: not long, and without NUL, which the log cannot index."""
     return text[:TEXT_LENGTH_MAX].replace("\0", "")

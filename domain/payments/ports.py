@@ -87,7 +87,6 @@ class WebhookNotice:
     event: str
     created_seconds: int
     payment: GatewayPayment | None = None
-    order: GatewayOrder | None = None
     refund: GatewayRefund | None = None
     dispute: GatewayDispute | None = None
 

@@ -5,7 +5,7 @@ decisions, under our id of the refund, so that a crash anywhere is made good by 
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -20,6 +20,7 @@ from domain.ledger.account import Account, Lot
 from domain.ledger.credit import account_of
 from domain.ledger.events import CreditAdded, CreditExpired, CreditReturned, CreditWithdrawn, CreditWithheld
 from domain.payments.billing import books_subject
+from domain.payments.chargebacks import withheld_anew
 from domain.payments.document import Document, Original
 from domain.payments.events import (
     ChargebackOpened,
@@ -35,7 +36,7 @@ from domain.payments.events import (
 )
 from domain.payments.issue import as_issued, issue, text_to_seal
 from domain.payments.numbering import KINDS
-from domain.payments.payment import payment_stream
+from domain.payments.payment import payment_stream, plain
 from domain.payments.ports import GatewayRefund, PaymentGateway, WebhookNotice
 from domain.payments.tax import refund_share
 from domain.payments.topup import Draft, Seals
@@ -47,6 +48,8 @@ KEY_LIFE = 3_600 * SECOND
 """How long the gateway is trusted to know a repeat by its key, in microseconds; it promises no time."""
 
 REASON_LENGTH_MAX = 200
+
+DISPUTED = "The payer's bank has demanded this payment back; it cannot go back twice."
 
 RefundState = Literal["requested", "pending", "processed", "failed"]
 
@@ -171,7 +174,7 @@ class Wallet:
 
     def gifts_of(self, payment: str) -> list[Lot]:
         """The promo credit that came with a payment."""
-        return [lot for lot in self.account.lots.values() if lot.payment == payment and not lot.paid]
+        return self.account.gifts_of(payment)
 
     def _without(self, parts: Mapping[str, int]) -> "Wallet":
         return replace(self, gone={**self.gone, **{lot: self.gone.get(lot, 0) + parts[lot] for lot in parts}})
@@ -235,14 +238,16 @@ class RefundDesk:
         return self.find(order).refunds[refund]
 
     def pursue(self, order: str, *, at: int, by: str) -> None:
-        """Takes the refund of this order that is under way, if there is one, as far as the gateway has it."""
-        refund = self.find(order).under_way
+        """Takes the refund of this order that is under way, if there is one, as far as the gateway has it. What the
+        payer's bank has demanded back meanwhile is not sent back on top."""
+        known = self.find(order)
+        refund = known.under_way
         if refund is None:
             return
         try:
-            told = self._ask(refund, at=at)
-        except Conflict as refusal:
-            if refund.gateway_refund:
+            told = self._ask(refund, disputed=bool(known.disputed), at=at)
+        except (Conflict, NotFound) as refusal:
+            if refund.gateway_refund and isinstance(refusal, Conflict):
                 raise
             self._end(refund, _failed(refund, refusal.message), at=at, by=by)
             return
@@ -267,17 +272,30 @@ class RefundDesk:
         self.store.change(Change(payment_stream(order), OrderRefunds(), look), at=0, by="")
         return found
 
-    def _ask(self, refund: Refund, *, at: int) -> GatewayRefund:
-        """What the gateway has of the refund, which it makes if it has none."""
+    def _ask(self, refund: Refund, *, disputed: bool, at: int) -> GatewayRefund:
+        """What the gateway has of the refund, which it makes if it has none. Raises Conflict if it refuses, or if the
+        payment is `disputed`; NotFound if it has lost the refund or its payment."""
         if refund.gateway_refund:
-            told: GatewayRefund | None = self.gateway.refund_status(refund.gateway_refund)
+            told = self._accepted(refund)
+        elif disputed or at - refund.requested > KEY_LIFE:
+            found = self._made_before(refund)
+            if found is None and disputed:
+                raise Conflict("nothing_to_refund", DISPUTED)
+            told = found or self._make(refund)
         else:
-            told = self._made_before(refund) if at - refund.requested > KEY_LIFE else None
-        if told is None:
             told = self._make(refund)
         if (told.payment, told.amount_paise) != (refund.payment, refund.tax.total):
             raise Unavailable("payments_unavailable", f"The payment gateway has another refund as {refund.id}.")
         return told
+
+    def _accepted(self, refund: Refund) -> GatewayRefund:
+        """What became of a refund that the gateway has accepted. Raises NotFound if neither it nor its money is known
+        there."""
+        try:
+            return self.gateway.refund_status(refund.gateway_refund)
+        except NotFound:
+            self._check_all_listed(refund, self.gateway.refunds_of(refund.payment))
+            raise
 
     def _make(self, refund: Refund) -> GatewayRefund:
         """The gateway knows a repeat by its key and its body, so these are the same each time. Raises Conflict if it
@@ -295,10 +313,26 @@ class RefundDesk:
         """A refund of the same payment and amount that is none of ours by its id: this one, or one made by hand in the
         gateway's dashboard. Either way the money has gone back, and the credit has to follow it."""
         ours = {known.gateway_refund for known in self.find(refund.order).refunds.values()}
-        strange = (told for told in self.gateway.refunds_of(refund.payment) if told.id not in ours)
-        return next(
-            (told for told in strange if told.amount_paise == refund.tax.total and told.status != "failed"), None
-        )
+        listed = self.gateway.refunds_of(refund.payment)
+        for told in listed:
+            if told.id not in ours and told.amount_paise == refund.tax.total and told.status != "failed":
+                return told
+        self._check_all_listed(refund, listed)
+        return None
+
+    def _check_all_listed(self, refund: Refund, listed: Sequence[GatewayRefund]) -> None:
+        """Raises Unavailable where more of the payment went back than other refunds explain. The gateway's list may lag
+        behind, so that it may have made this one: nobody knows until it is listed."""
+        others = {
+            known.gateway_refund: known.tax.total
+            for known in self.find(refund.order).refunds.values()
+            if known.gateway_refund and known.state != "failed" and known.id != refund.id
+        }
+        others |= {told.id: told.amount_paise if told.status != "failed" else 0 for told in listed}
+        if self.gateway.payment(refund.payment).refunded_paise > sum(others.values()):
+            raise Unavailable(
+                "payments_unavailable", "The payment gateway does not list all refunds yet; try again later."
+            )
 
     def _accept(self, refund: Refund, told: GatewayRefund, *, at: int, by: str) -> None:
         stream = payment_stream(refund.order)
@@ -360,7 +394,7 @@ def _requested(
     if known.under_way is not None:
         raise Conflict("refund_under_way", f"{known.under_way.id} of this payment is under way; wait for its end.")
     if known.disputed:
-        raise Conflict("nothing_to_refund", "The payer's bank has demanded this payment back; it cannot go back twice.")
+        raise Conflict("nothing_to_refund", DISPUTED)
     assert known.ordered is not None
     wanted, tax = _share(known, credit, most=refundable(wallet, payment, available=read.balance(org).available))
     parts = {payment: wanted} | {gift.id: gift.left for gift in wallet.gifts_of(payment) if gift.left}
@@ -428,14 +462,18 @@ def _processed(refund: Refund, told: GatewayRefund, draft: Draft, *, at: int) ->
 def _failed(refund: Refund, reason: str) -> Callable[[Reader], Decision]:
     def facts(read: Reader) -> Decision:
         account = account_of(read, refund.org)
-        failed = RefundFailed(org=refund.org, refund=refund.id, payment=refund.payment, reason=reason)
+        failed = RefundFailed(org=refund.org, refund=refund.id, payment=refund.payment, reason=plain(reason))
         returned = CreditReturned(
             org=refund.org,
             reference=refund.id,
             amount=sum(account.withheld[refund.id].values()),
             spent=account.spent,
         )
-        return [(payment_stream(refund.order), failed), (f"account:{refund.org}", returned)]
+        return [
+            (payment_stream(refund.order), failed),
+            (f"account:{refund.org}", returned),
+            *withheld_anew(read, refund.order, returned),
+        ]
 
     return facts
 

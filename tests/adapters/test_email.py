@@ -98,8 +98,8 @@ def test_a_wrong_password_is_our_trouble_and_not_the_mail_s() -> None:
 @pytest.mark.parametrize("command", ["RCPT", "DATA"])
 def test_a_mail_that_the_server_refuses_is_refused_for_good(command: str) -> None:
     with mailbox() as box:
-        box.refuse[command] = "550 No such user"
-        with pytest.raises(MailRefused, match="550 No such user"):
+        box.refuse[command] = "550 No such user: <asha@example.org>"
+        with pytest.raises(MailRefused, match="^refused with 550$"):
             mailer(box.port).send(letter())
 
 
@@ -110,6 +110,11 @@ def test_a_mail_that_the_server_does_not_take_now_is_delayed_alone(command: str)
         with pytest.raises(MailDelayed) as delayed:
             mailer(box.port).send(letter())
     assert not isinstance(delayed.value, MailUnreachable)
+
+
+def test_an_address_that_the_server_cannot_spell_is_refused_alone() -> None:
+    with mailbox() as box, pytest.raises(MailRefused):
+        mailer(box.port).send(letter(to="a@भारत.com"))
 
 
 def test_a_server_that_hangs_is_given_up() -> None:
@@ -135,7 +140,7 @@ def test_a_server_that_breaks_off_after_the_last_byte_may_or_may_not_have_the_ma
     assert len(box.mails) == taken
 
 
-@pytest.mark.parametrize("address", ["", "nobody", "a@b\r\nBcc: c@d", "a b@c.example", "@", "a@"])
+@pytest.mark.parametrize("address", ["", "nobody", "a@b\r\nBcc: c@d", "a b@c.example", "@", "a@", "a@[1.2"])
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(MailRefused):
         message_of(letter(to=address), sender=SENDER)

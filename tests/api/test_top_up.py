@@ -325,14 +325,28 @@ def test_a_lie_that_is_well_signed_credits_nothing(client: Client, key: Minted, 
     assert available(client) == 0
 
 
-def test_unknown_events_are_taken_and_nonsense_is_not(client: Client, key: Minted) -> None:
-    for body, status in (
-        (b'{"event":"invoice.paid","payload":{}}', 200),
-        (b'{"event":"payment.captured","payload":{}}', 400),
-        (b"not json", 400),
+def test_what_is_signed_and_no_repeat_would_mend_is_taken(
+    client: Client, key: Minted, caplog: pytest.LogCaptureFixture
+) -> None:
+    for body, lines in (
+        (b'{"event":"invoice.paid","payload":{}}', 0),
+        (b'{"event":"payment.captured","payload":{}}', 1),
+        (b"not json", 2),
     ):
-        assert told(client, body, _hmac(WEBHOOK_SECRET, body))[0] == status
+        assert told(client, body, _hmac(WEBHOOK_SECRET, body)) == (200, "")
+        assert sum("cannot read" in record.message for record in caplog.records) == lines
+    assert told(client, b"not json", None) == (400, "invalid_signature")
     assert told(client, b"x" * 300_000, None) == (413, "payload_too_large")
+
+
+def test_a_payment_that_razorpay_will_not_show_is_not_told_for_ever(
+    client: Client, key: Minted, gateway: Simulated, hook: Hook
+) -> None:
+    gateway.pay(ordered(client, key)["order_id"])
+    one = hook.until(3)[1]
+    gateway.switch(api_path="GET /v1/payments", api_status=400)
+    assert forwarded(client, one) == 200
+    assert available(client) == 0
 
 
 def test_an_outage_is_answered_so_that_razorpay_tells_again(
@@ -481,6 +495,54 @@ def test_the_sweep_waits_for_razorpay(client: Client, key: Minted, gateway: Simu
     assert time.monotonic() - began < 10
     gateway.switch()
     assert sweep.run(later) == 1
+
+
+@pytest.mark.parametrize("fault", [Unavailable("payments_unavailable", "not understood"), ValueError("a fault")])
+def test_an_order_that_is_at_fault_keeps_the_sweep_from_no_other(
+    client: Client, key: Minted, gateway: Simulated, fault: Exception
+) -> None:
+    paid = [ordered(client, key)["order_id"] for _ in range(3)]
+    gateway.switch(list_lag_seconds=0)
+    for order in paid:
+        gateway.pay(order)
+    client.project()
+    app, sweep = client.services, Sweep()
+
+    class Faulty:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(app.payments, name)
+
+        def order(self, id: str) -> Any:
+            if id == paid[1]:
+                raise fault
+            return app.payment_gateway.order(id)
+
+    later = replace(app, clock=lambda: app.clock() + FIRST_ASKED + SECOND, payments=Faulty())
+    assert sweep.run(later) == 2
+    assert available(client) == rupees(1_000)
+
+
+def test_the_sweep_takes_three_silences_for_an_outage_and_the_others_first_the_next_time(
+    client: Client, key: Minted, gateway: Simulated
+) -> None:
+    for _ in range(5):
+        ordered(client, key)
+    client.project()
+    app, sweep, asked = client.services, Sweep(), []
+
+    class Silent:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(app.payments, name)
+
+        def order(self, id: str) -> Any:
+            asked.append(id)
+            raise Unavailable("payments_unavailable", "no answer")
+
+    later = replace(app, clock=lambda: app.clock() + FIRST_ASKED + SECOND, payments=Silent())
+    sweep.run(later)
+    assert len(asked) == 3
+    sweep.run(later)
+    assert len(set(asked)) == 5
 
 
 # Promo codes

@@ -101,3 +101,10 @@ def test_from_the_payment_to_the_paper(product: Product, buyer: Customer, razorp
     assert "This document is genuine" in shown_to_people
     assert "Traders" not in shown_to_people
     assert product.verify()["documents"] >= 1
+
+    product.cli("document", "cancel", number, "--reason", "issued by mistake")
+    until(lambda: httpx.get(f"{product.url}/verify/{number}", trust_env=False).json()["cancelled"])
+    with buyer.http() as http:
+        assert http.get(receipt["pdf"]).content == pdf
+    assert product.cli_json("document", "cancel", number, "--reason", "again")["before"] is True
+    product.verify()

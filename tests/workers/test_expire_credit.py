@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -116,6 +117,25 @@ def test_a_job_that_sees_an_old_read_model_takes_nothing_twice(app: App, clock: 
     clock.now = OVER
     assert [expire_credit(app), expire_credit(app)] == [1, 0]
     assert len(expired(app)) == 1
+
+
+def test_a_lot_that_is_at_fault_keeps_no_other_from_expiring(app: App, clock: Clock) -> None:
+    given_org(app.store, "org_b", inr=0)
+    promo(app, "org_b", expires=OVER)
+    run(app)
+    clock.now = OVER
+
+    class FailsOnce:
+        failed = False
+
+        def locked(self, decide: Any, **stamps: Any) -> int | None:
+            if not self.failed:
+                self.failed = True
+                raise ArithmeticError("a fault of ours")
+            return app.store.locked(decide, **stamps)
+
+    assert expire_credit(replace(app, store=FailsOnce())) == 1
+    assert len(expired(app)) + len(expired(app, "org_b")) == 1
 
 
 def settle(app: App, request: str, key: Minted, *, cost: int, at: int) -> None:

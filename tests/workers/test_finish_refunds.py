@@ -1,14 +1,16 @@
 """Refunds that a crash or a silent gateway left half done are finished by the job, and none is made twice."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from adapters.settings import Settings
 from adapters.wiring import App, build
-from domain.kernel.errors import NotFound
+from domain.kernel.errors import NotFound, Unavailable
 from domain.kernel.money import rupees
 from domain.payments.refunds import Refund
 from projections.runner import Runner
@@ -110,6 +112,45 @@ def test_a_refund_that_is_stuck_does_not_keep_the_others(app: App, gateway: Refu
     project(app)
     assert finish_refunds(app) == 2
     assert (now(app, stuck).state, now(app, other).state) == ("pending", "processed")
+
+
+@pytest.mark.parametrize("fault", [Unavailable("payments_unavailable", "not understood"), ValueError("a fault")])
+def test_a_refund_that_nothing_is_heard_of_does_not_keep_the_others(
+    app: App, gateway: RefundingGateway, fault: Exception
+) -> None:
+    mute, other = requested(app, gateway, "refund_0001"), requested(app, gateway, "refund_0002")
+    finish_refunds(app)
+
+    class Mute:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(gateway, name)
+
+        def refund_status(self, id: str) -> Any:
+            if id == gateway.by_key[mute.id].id:
+                raise fault
+            return gateway.refund_status(id)
+
+    for refund in (mute, other):
+        gateway.ends(refund.id, "processed")
+    project(app)
+    finish_refunds(replace(app, payments=Mute()))
+    assert (now(app, mute).state, now(app, other).state) == ("pending", "processed")
+
+
+def test_one_run_is_under_way_at_a_time(app: App, gateway: RefundingGateway) -> None:
+    requested(app, gateway, "refund_0001")
+    looked_at = []
+
+    class Again:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(gateway, name)
+
+        def refund(self, payment: str, **asked: Any) -> Any:
+            looked_at.append(finish_refunds(app))
+            return gateway.refund(payment, **asked)
+
+    assert finish_refunds(replace(app, payments=Again())) == 1
+    assert looked_at == [0]
 
 
 def test_without_refunds_no_gateway_is_needed(database_url: str, tmp_path: Path) -> None:

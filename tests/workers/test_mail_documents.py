@@ -165,6 +165,24 @@ def test_a_mail_that_is_delayed_goes_out_later_and_holds_up_no_other(
     assert box.recipients == ["b@example.org", BUYER.email]
 
 
+def test_a_fault_in_one_mail_holds_up_no_other(make_app: Callable[..., App], box: Mailbox) -> None:
+    app = make_app()
+    given_pdf(app, buyer=named("A", email="a@[1.2"))
+    given_pdf(app, payment_id="pay_B", order_id="order_B", buyer=named("B", email="b@example.org"))
+
+    class Stumbles:
+        def send(self, mail: Mail) -> None:
+            if mail.to == "a@[1.2":
+                raise AttributeError("a fault of ours")
+            assert app.mailer is not None
+            app.mailer.send(mail)
+
+    assert run(make_app(mailer=Stumbles())) == 1
+    assert box.recipients == ["b@example.org"]
+    assert run(app) == 0
+    assert endings(app) == ["DocumentMailRefused"]
+
+
 def test_a_server_that_hangs_up_is_asked_once_a_run_and_gets_all_of_it_later(app: App, box: Mailbox) -> None:
     given_pdf(app)
     given_pdf(app, payment_id="pay_B", order_id="order_B")

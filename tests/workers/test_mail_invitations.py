@@ -125,6 +125,13 @@ def test_a_server_that_is_away_is_asked_again_and_one_that_refuses_is_not(app: A
     assert box.mails[0].subject == "BharatRouter invites you to Org_Team"
 
 
+def test_a_fault_in_one_mail_is_no_fault_of_the_job(app: App, box: Letterbox) -> None:
+    invitation = invited(app, "ravi@example.com", by="operator")
+    box.fault = AttributeError("a fault of ours")
+    assert send(app) == 0
+    assert state(app).invitations[invitation].mailed is None
+
+
 def test_an_org_is_written_to_where_it_says_else_at_its_owners(app: App) -> None:
     assert owner_address(app, "org_team") == "asha@example.com"
     assert owner_address(app, "org_none") == ""

@@ -34,10 +34,13 @@ class Letterbox:
     def __init__(self) -> None:
         self.mails: list[Mail] = []
         self.away = False
+        self.faults: list[Exception] = []
 
     def send(self, mail: Mail) -> None:
         if self.away:
             raise MailUnreachable("nobody there")
+        if self.faults:
+            raise self.faults.pop()
         self.mails.append(mail)
 
 
@@ -149,6 +152,30 @@ def test_a_mail_server_that_is_away_costs_the_mail_but_brings_no_second_one(app:
     assert run(app) == 0
     assert not box.mails
     assert len(notices(app)) == 1
+
+
+def another(app: App, org: str) -> None:
+    sealed = app.vault.seal(org, f"{org}@example.org")
+    create_org(app.store, org=org, workspace=f"ws_{org}", name="B", sealed_email=sealed, at=app.clock(), by="test")
+    set_low_balance(app.store, org=org, threshold=rupees(50), at=app.clock(), by="test")
+    project(app)
+
+
+def test_a_fault_with_one_org_keeps_it_from_no_other(app: App, box: Letterbox) -> None:
+    another(app, "org_b")
+    box.faults = [AttributeError("a fault of ours")]
+    assert run(app) == 1
+    assert [mail.to for mail in box.mails] == ["org_b@example.org"]
+
+
+def test_while_the_mail_server_is_away_one_mail_is_lost_at_most(app: App, box: Letterbox) -> None:
+    another(app, "org_b")
+    box.faults = [MailUnreachable("away")]
+    assert run(app) == 1
+    assert not box.mails
+    project(app)
+    assert run(app) == 1
+    assert [mail.to for mail in box.mails] == ["org_b@example.org"]
 
 
 def test_enough_credit_says_nothing(app: App, box: Letterbox) -> None:

@@ -193,7 +193,14 @@ class Scene:
         return self.refund(refund.id)
 
     def dispute(
-        self, payment: str, status: DisputeStatus, *, id: str = "disp_1", paise: int = 11_800, deducted: int = 0
+        self,
+        payment: str,
+        status: DisputeStatus,
+        *,
+        id: str = "disp_1",
+        paise: int = 11_800,
+        deducted: int = 0,
+        phase: str = "chargeback",
     ) -> int | None:
         dispute = GatewayDispute(
             id=id,
@@ -202,7 +209,7 @@ class Scene:
             deducted_paise=deducted,
             currency="INR",
             status=status,
-            phase="chargeback",
+            phase=phase,
         )
         known = self.gateway.payments[payment]
         notice = WebhookNotice(event="payment.dispute", created_seconds=0, payment=known, dispute=dispute)

@@ -72,6 +72,8 @@ def test_names_are_written_in_any_script(name: str) -> None:
         ({"email": "a b@acme.example"}, "invalid_request", "email"),
         ({"email": "@acme.example"}, "invalid_request", "email"),
         ({"email": "a@acme"}, "invalid_request", "email"),
+        ({"email": "a@[1.2"}, "invalid_request", "email"),
+        ({"email": "a@भारत.com"}, "invalid_request", "email"),
     ],
 )
 def test_a_slip_is_named(changed: dict[str, Any], code: str, param: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from domain.kernel.errors import Conflict, NotFound
+from domain.kernel.errors import Conflict, NotFound, Unavailable
 from domain.kernel.money import NANOS_PER_PAISA, rupees
 from domain.ledger.credit import account_of, grant_credit
 from domain.ledger.events import CreditWithheld
@@ -101,7 +101,7 @@ def test_nothing_is_left_to_set_aside(scene: Scene) -> None:
     scene.check()
 
 
-def test_the_disputed_payment_pays_first_then_other_paid_credit_and_never_a_gift(scene: Scene) -> None:
+def test_the_disputed_payment_pays_first_then_other_paid_credit(scene: Scene) -> None:
     first = scene.pay(100)
     second = scene.pay(100, promo=scene.promo(50))
     scene.spend(rupees(80))
@@ -110,6 +110,53 @@ def test_the_disputed_payment_pays_first_then_other_paid_credit_and_never_a_gift
     scene.dispute(first, "open", id="disp_2", paise=11_800)
     assert scene.facts(CreditWithheld)[1].parts == {first: rupees(70)}
     scene.check()
+
+
+@pytest.mark.parametrize(("end", "available"), [("won", rupees(200)), ("lost", 0)])
+def test_promo_credit_that_came_with_the_payment_goes_the_way_of_the_money(
+    scene: Scene, end: DisputeStatus, available: int
+) -> None:
+    payment = scene.pay(100, promo=scene.promo(100))
+    scene.dispute(payment, "open")
+    assert (scene.available, scene.withheld) == (0, rupees(200))
+    assert scene.facts(ChargebackOpened)[0].withheld == rupees(100), "the books know what was paid for"
+    scene.dispute(payment, end)
+    assert (scene.available, scene.withheld) == (available, 0)
+    assert [lost.withheld for lost in scene.facts(ChargebackLost)] == [rupees(100)] * (end == "lost")
+    scene.check()
+
+
+def test_promo_credit_is_set_aside_though_no_paid_credit_is_left(scene: Scene) -> None:
+    payment = scene.pay(100)
+    scene.spend(rupees(100))
+    gifted = scene.pay(100, promo=scene.promo(50))
+    scene.dispute(payment, "open")
+    assert scene.available == rupees(50), "a gift that came with another payment is left alone"
+    scene.dispute(gifted, "open", id="disp_2")
+    scene.dispute(gifted, "lost", id="disp_2")
+    assert scene.available == 0
+    assert scene.facts(ChargebackLost)[0].withheld == 0
+    scene.check()
+
+
+def test_calls_in_flight_keep_what_they_were_promised_of_a_gift(scene: Scene) -> None:
+    payment = scene.pay(100, promo=scene.promo(50))
+    call = scene.hold(rupees(30))
+    assert call is not None
+    scene.dispute(payment, "open")
+    assert (scene.available, scene.withheld) == (0, rupees(120))
+    scene.settle(call, rupees(30))
+    scene.check()
+
+
+def test_what_the_gateway_says_of_a_dispute_is_recorded_clean_and_short(scene: Scene) -> None:
+    payment = scene.pay(100)
+    for status in ("open", "won"):
+        scene.dispute(payment, status, id="disp\0_1" + "x" * 400, phase="charge\0back" + "x" * 400)
+    (opened,) = scene.facts(ChargebackOpened)
+    assert "\0" not in opened.chargeback + opened.phase
+    assert max(len(opened.chargeback), len(opened.phase)) <= 300
+    assert scene.available == rupees(100), "and it is known again"
 
 
 def test_given_credit_does_not_answer_for_a_payment(scene: Scene) -> None:
@@ -169,14 +216,56 @@ def test_a_disputed_payment_is_not_refunded_on_top(scene: Scene, status: Dispute
 def test_a_refund_under_way_and_a_dispute_do_not_take_the_same_credit(scene: Scene) -> None:
     payment = scene.pay(100)
     refund = scene.request(payment, inr=60)
+    scene.pursue(refund.id)
     scene.dispute(payment, "open")
     assert scene.withheld == rupees(100)
     scene.check()
-    scene.pursue(refund.id)
     scene.gateway.ends(refund.id, "processed")
     scene.pursue(refund.id)
     scene.dispute(payment, "lost")
     assert (scene.available, scene.withheld) == (0, 0)
+    scene.check()
+
+
+@pytest.mark.parametrize(("status", "end"), [("open", "won"), ("open", "lost"), ("lost", "lost")])
+def test_a_refund_that_the_gateway_has_not_accepted_ends_when_the_bank_demands_the_payment(
+    scene: Scene, status: DisputeStatus, end: DisputeStatus
+) -> None:
+    payment = scene.pay(100, promo=scene.promo(20))
+    refund = scene.request(payment, inr=60)
+    scene.dispute(payment, status)
+    scene.pursue(refund.id)
+    assert scene.gateway.by_key == {}, "no money went out beside the bank's demand"
+    assert scene.refund(refund.id).state == "failed"
+    assert (scene.available, scene.withheld) == (0, 0 if status == "lost" else rupees(120))
+    scene.dispute(payment, end)
+    assert (scene.available, scene.withheld) == (rupees(120) if end == "won" else 0, 0)
+    scene.check()
+
+
+def test_a_refund_that_the_gateway_made_unheard_goes_on_though_the_bank_demands_the_payment(scene: Scene) -> None:
+    payment = scene.pay(100)
+    refund = scene.request(payment, inr=60)
+    scene.gateway.trouble = "after"
+    with pytest.raises(Unavailable):
+        scene.pursue(refund.id)
+    scene.gateway.trouble = ""
+    scene.dispute(payment, "open")
+    scene.pursue(refund.id)
+    assert scene.refund(refund.id).state == "pending"
+    scene.check()
+
+
+def test_what_a_failed_refund_returns_answers_for_the_dispute(scene: Scene) -> None:
+    payment = scene.pay(100)
+    refund = scene.request(payment, inr=60)
+    scene.pursue(refund.id)
+    scene.dispute(payment, "open")
+    scene.gateway.ends(refund.id, "failed")
+    scene.pursue(refund.id)
+    assert (scene.available, scene.withheld) == (0, rupees(100))
+    scene.dispute(payment, "lost")
+    assert scene.facts(ChargebackLost)[0].withheld == rupees(100)
     scene.check()
 
 

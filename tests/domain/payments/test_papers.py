@@ -4,8 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.payments.events import DocumentMailed, DocumentMailRefused, DocumentRendered
-from domain.payments.papers import file_name, masked, record_mail_refused, record_mailed, record_rendered
+from domain.payments.events import DocumentCancelled, DocumentMailed, DocumentMailRefused, DocumentRendered
+from domain.payments.papers import (
+    cancel_document,
+    file_name,
+    masked,
+    record_mail_refused,
+    record_mailed,
+    record_rendered,
+)
 from tests.memory_store import MemoryStore
 
 WHO = {"org": "org_a", "order": "order_A", "number": "RV/26-27/000001", "at": 5, "by": "worker:x"}
@@ -37,6 +44,14 @@ def test_of_what_a_strange_server_said_no_more_is_kept_than_the_log_takes() -> N
     assert isinstance(refused, DocumentMailRefused)
     assert refused.reason.startswith("550   no!")
     assert len(refused.reason) == 200
+
+
+def test_a_document_is_cancelled_once() -> None:
+    store = MemoryStore()
+    assert cancel_document(store, **WHO, reason="issued twice\0") == 1
+    assert cancel_document(store, **WHO, reason="again") is None
+    cancelled = DocumentCancelled(at=5, by="worker:x", org="org_a", number=WHO["number"], reason="issued twice ")
+    assert store.facts == [("payment:order_A", cancelled)]
 
 
 def test_a_mail_that_was_refused_is_not_mailed_after_all() -> None:

@@ -96,6 +96,51 @@ def test_what_the_gateway_refuses_has_failed_and_says_why(scene: Scene) -> None:
     assert scene.available == rupees(100)
 
 
+def test_a_refusal_is_no_end_while_the_gateway_has_sent_back_more_than_it_lists(scene: Scene) -> None:
+    payment = scene.pay(100)
+    refund = scene.request(payment, inr=60)
+    scene.gateway.trouble = Conflict("payment_refused", "refunded already")
+    scene.gateway.move(payment, "captured", refunded_paise=7_080)
+    with pytest.raises(Unavailable):
+        scene.pursue(refund.id)
+    assert (scene.refund(refund.id).state, scene.withheld) == ("requested", rupees(60))
+    scene.gateway.trouble = ""
+    scene.pursue(refund.id)
+    assert scene.refund(refund.id).state == "pending"
+
+
+def test_a_refusal_is_an_end_where_the_gateway_lists_all_that_it_sent_back(scene: Scene) -> None:
+    payment = scene.pay(100)
+    scene.gateway.refund(payment, amount_paise=1_000, key="by_hand_000", notes={})
+    scene.gateway.move(payment, "captured", refunded_paise=1_000)
+    refund = scene.request(payment)
+    scene.pursue(refund.id)
+    assert (scene.refund(refund.id).state, scene.available) == ("failed", rupees(100))
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_a_refund_that_the_gateway_does_not_know_has_failed(scene: Scene, accepted: bool) -> None:
+    refund = scene.request(scene.pay(100))
+    if accepted:
+        scene.pursue(refund.id)
+        scene.gateway.by_key.clear()
+    scene.gateway.trouble = NotFound("not_found", "no such payment")
+    scene.pursue(refund.id)
+    assert (scene.refund(refund.id).state, scene.refund(refund.id).failure) == ("failed", "no such payment")
+    assert (scene.available, scene.withheld) == (rupees(100), 0)
+
+
+def test_a_refund_that_is_lost_at_the_gateway_has_not_failed_while_its_money_is_gone(scene: Scene) -> None:
+    payment = scene.pay(100)
+    refund = scene.request(payment)
+    scene.pursue(refund.id)
+    scene.gateway.by_key.clear()
+    scene.gateway.move(payment, "captured", refunded_paise=11_800)
+    with pytest.raises(Unavailable):
+        scene.pursue(refund.id)
+    assert (scene.refund(refund.id).state, scene.withheld) == ("pending", rupees(100))
+
+
 def test_a_refund_that_was_accepted_does_not_fail_by_a_refused_question(scene: Scene) -> None:
     refund = scene.request(scene.pay(100))
     scene.pursue(refund.id)
