@@ -29,7 +29,7 @@ from domain.catalog.events import CATALOG_STREAM
 from domain.kernel.errors import Unavailable
 from domain.kernel.events import Event, Recorded
 from domain.kernel.money import Balance
-from domain.kernel.store import Change, Decision, Reader, S, fold
+from domain.kernel.store import Change, Decision, Reader, S, T, fold
 
 ATTEMPTS = 20
 LOCK_SECONDS = 2
@@ -67,7 +67,7 @@ class Datastore(PostgresDatastore):
             },
             min_size=1,
             max_size=4,
-            timeout=1,
+            timeout=3,
             open=False,
             configure=configure,
             check=ConnectionPool.check_connection,
@@ -108,7 +108,7 @@ class LogRecorder(PostgresApplicationRecorder):
 
 
 class LockedReader:
-    """The Reader port on the transaction that holds the lock of the log."""
+    """The Reader port on a transaction that holds the lock of the log, or for which the log stands still."""
 
     def __init__(self, cursor: Cursor[DictRow]) -> None:
         self._cursor = cursor
@@ -148,6 +148,15 @@ class EventStore:
         other = copy.copy(self)
         other._witness = witness
         return other
+
+    def look(self, read: Callable[[Reader], T]) -> T:
+        """See `domain.kernel.store.Store`."""
+        try:
+            with self._recorder.datastore.transaction() as cursor:
+                cursor.execute("set transaction isolation level repeatable read, read only")
+                return read(LockedReader(cursor))
+        except (PersistenceError, psycopg.OperationalError) as error:
+            raise Unavailable("ledger_unavailable", "The ledger cannot be read now; try again.") from error
 
     def locked(self, decide: Callable[[Reader], Decision], *, at: int, by: str) -> int | None:
         """See `domain.kernel.store.Store`."""

@@ -102,6 +102,8 @@ class Settings(BaseSettings):
         default=(), description="newest first, with commas between them; the ones before are accepted too"
     )
 
+    open_orders_max: int = Field(default=20, ge=1, description="top-ups an org orders within a day and does not pay")
+
     # Whom persons sign in with; a provider without a client id is offered to nobody
     github_client_id: str | None = None
     github_client_secret: SecretStr | None = None
@@ -196,6 +198,16 @@ class Settings(BaseSettings):
             raise ValueError("set BR_GITHUB_CLIENT_ID and BR_GITHUB_CLIENT_SECRET, or neither")
         if (self.google_client_id is None) != (self.google_client_secret is None):
             raise ValueError("set BR_GOOGLE_CLIENT_ID and BR_GOOGLE_CLIENT_SECRET, or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _real_money_has_a_supplier(self) -> "Settings":
+        """Documents over real money must not be specimens."""
+        if (self.razorpay_key_id or "").startswith("rzp_live_"):
+            names = ("supplier_name", "supplier_address", "supplier_gstin")
+            missing = [f"BR_{name.upper()}" for name in names if name not in self.model_fields_set]
+            if missing:
+                raise ValueError(f"with a live Razorpay key, set {', '.join(missing)}, or documents would be specimens")
         return self
 
     @field_validator("smtp_url")

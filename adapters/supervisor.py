@@ -244,13 +244,13 @@ class _Product:
             self._wait_until(server.is_ready, server.name, seconds_max=_DATABASE_SECONDS_MAX)
 
     def _start_simulators(self) -> None:
-        """Stand in for the providers while none is configured, for Razorpay while it has no key, and for GitHub and
-        Google while we are registered with neither and nobody but this machine can reach us."""
+        """Stand in for the providers while none is configured; and while nobody but this machine can reach us, for
+        Razorpay if it has no key, and for GitHub and Google if we are registered with neither."""
         started = []
         if self._simulator_url is None and not has_provider_key(self._environment):
             started.append("simulator")
             self._start_simulator("simulator")
-        if self._settings.razorpay_key_id is None:
+        if self._settings.razorpay_key_id is None and self._is_local():
             started.append("payments")
             made = (_SIMULATED_KEY_ID, secrets.token_urlsafe(24), secrets.token_urlsafe(24))
             self._environment |= dict(zip(_PAYMENT_SECRETS, made, strict=True))
@@ -274,11 +274,14 @@ class _Product:
             self._environment["BR_GOOGLE_URL"] = f"{url}/google"
 
     def _may_simulate_sign_in(self) -> bool:
-        """With a simulator anybody is whoever they say, so it is for developers at their own machine."""
         settings = self._settings
+        return settings.github_client_id is None and settings.google_client_id is None and self._is_local()
+
+    def _is_local(self) -> bool:
+        """With simulators anybody is whoever they say, and pays with nothing: they are for developers at their own
+        machine."""
         reached_at = urlsplit(self._environment["BR_PUBLIC_URL"]).hostname
-        registered = settings.github_client_id is not None or settings.google_client_id is not None
-        return not registered and is_loopback(settings.host) and is_loopback(reached_at)
+        return is_loopback(self._settings.host) and is_loopback(reached_at)
 
     def _start_simulator(self, name: str, *arguments: str) -> None:
         """Started again, it keeps the address that it announced before."""

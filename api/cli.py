@@ -178,6 +178,7 @@ def _add_payments(commands: Any) -> None:
     gives.add_argument("--fixed-inr", type=_inr, metavar="N", help="so many rupees of credit")
     gives.add_argument("--percent", type=int, metavar="N", help="so much of what is topped up; needs --cap-inr")
     create.add_argument("--cap-inr", type=_inr, metavar="N", help="at most so many rupees")
+    create.add_argument("--min-inr", type=_inr, metavar="N", help="only with at least so many rupees of bought credit")
     create.add_argument("--starts", type=_moment, metavar="TIME", help="a moment, such as 2026-11-23T10:00:00Z")
     create.add_argument("--ends", type=_moment, metavar="TIME", help="a moment, or the end of a day, India time")
     create.add_argument("--uses", type=int, metavar="N", help="how often it can be used in all; once by each org")
@@ -513,7 +514,7 @@ def _refund(given: argparse.Namespace) -> None:
         with contextlib.suppress(Unavailable):  # it is on record, and a job goes on with it
             desk.pursue(refund.order, at=app.clock(), by="operator")
             refund = desk.find(refund.order).refunds[refund.id]
-    made = refund_row(refund)
+        made = refund_row(refund, app.vault)
     money = show_inr(refund.tax.total * NANOS_PER_PAISA)
     _tell(given, made, f"{refund.id}  {money} for {show_inr(refund.credit)} of credit, {made['status']}")
 
@@ -585,6 +586,7 @@ def _promo_create(given: argparse.Namespace) -> None:
         ends=given.ends,
         uses_max=given.uses,
         credit_days=given.credit_days,
+        bought_min=given.min_inr,
     )
     with _app() as app:
         position = create_promo(app.store, promo, at=app.clock(), by="operator")

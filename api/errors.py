@@ -70,6 +70,8 @@ CODES: Mapping[str, tuple[type[Refusal] | None, str]] = {
     "invalid_gstin": (Invalid, "the GSTIN has a slip, or belongs to another State than the address"),
     "refund_too_large": (Invalid, "less than that of the payment can be refunded"),
     "nothing_to_refund": (Conflict, "all of the payment is spent, refunded, or claimed by the payer's bank"),
+    "too_many_orders": (Conflict, "the org has ordered too many top-ups within a day that it has not paid"),
+    "too_many_refunds": (Conflict, "the payment was refunded too often within a day"),
     "refund_under_way": (Conflict, "another refund of the payment has not ended yet"),
     "payload_too_large": (TooLarge, "the body is over the limit"),
     "rate_limit_exceeded": (TooMany, "too many requests of a key, or wrong keys from an address, within a minute"),

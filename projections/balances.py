@@ -150,9 +150,9 @@ class Balances(Fold):
 
     # What the account calls by a reference
 
-    @on(RefundRequested, "org", "refund", "payment", "reason")
+    @on(RefundRequested, "org", "refund", "payment")
     def refund_requested(self, event: RefundRequested, stream: str, position: int) -> None:
-        self._withheld_for.append((event.org, event.refund, event.payment, clean(event.reason) or "Refund"))
+        self._withheld_for.append((event.org, event.refund, event.payment, "Refund"))
 
     @on(ChargebackOpened, "org", "chargeback", "payment")
     def chargeback_opened(self, event: ChargebackOpened, stream: str, position: int) -> None:
@@ -194,7 +194,7 @@ class Balances(Fold):
             cursor.executemany("delete from expiring_lots where org = %s and lot = %s", self._closed)
 
 
-PROJECTION = Projection("balances", 2, TABLES, Balances, weight=6)
+PROJECTION = Projection("balances", 3, TABLES, Balances, weight=6)
 
 
 @contextmanager

@@ -122,6 +122,14 @@ class Sums:
         )
 
 
+def execute_all(cursor: Cursor, changes: Sequence[tuple[Any, Sequence[Any]]]) -> None:
+    """Runs statements with their parameters in order, without waiting for each: what changes rows one by one."""
+    if changes:
+        with cursor.connection.pipeline():
+            for statement, values in changes:
+                cursor.execute(statement, values, prepare=False)  # what a failed pipeline prepared would be missed
+
+
 def text_array(values: Sequence[str]) -> str:
     """PostgreSQL's literal of a text array: some ten times quicker than the driver's adaptation of long lists."""
     quoted = ['"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values]

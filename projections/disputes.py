@@ -5,7 +5,7 @@ from typing import Any, LiteralString
 from psycopg.rows import dict_row
 
 from domain.ledger.events import RequestDisputed, RequestDisputeDecided
-from projections.base import Connection, Cursor, Fold, Projection, on
+from projections.base import Connection, Cursor, Fold, Projection, execute_all, on
 
 TABLES = """
 create table disputes (
@@ -42,8 +42,7 @@ class Disputes(Fold):
         self._changes.append((statement, [event.outcome, event.amount, event.why, event.at, event.request]))
 
     def flush(self, cursor: Cursor) -> None:
-        for statement, values in self._changes:
-            cursor.execute(statement, values)
+        execute_all(cursor, self._changes)
 
 
 PROJECTION = Projection("disputes", 1, TABLES, Disputes)

@@ -12,7 +12,7 @@ from domain.payments.events import (
     DocumentMailRefused,
     DocumentRendered,
 )
-from projections.base import Connection, Cursor, Fold, Projection, clean, on
+from projections.base import Connection, Cursor, Fold, Projection, clean, execute_all, on
 
 TABLES = """
 create table documents (
@@ -88,8 +88,7 @@ class Documents(Fold):
         self._changes.append((f"update documents set {columns} where number = %s", [*values.values(), number]))
 
     def flush(self, cursor: Cursor) -> None:
-        for statement, values in self._changes:
-            cursor.execute(statement.encode(), values)
+        execute_all(cursor, [(statement.encode(), values) for statement, values in self._changes])
 
 
 PROJECTION = Projection("documents", 1, TABLES, Documents)

@@ -10,7 +10,7 @@ from domain.accounts.events import (
     MemberInvited,
     OrgDeleted,
 )
-from projections.base import Connection, Cursor, Fold, Projection, on
+from projections.base import Connection, Cursor, Fold, Projection, execute_all, on
 
 TABLES = """
 create table invitations (
@@ -52,8 +52,7 @@ class Invitations(Fold):
         self._changes.append(("delete from invitations where org = %s", [event.org]))
 
     def flush(self, cursor: Cursor) -> None:
-        for statement, values in self._changes:
-            cursor.execute(statement, values)
+        execute_all(cursor, self._changes)
 
 
 PROJECTION = Projection("invitations", 1, TABLES, Invitations)

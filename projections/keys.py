@@ -17,7 +17,7 @@ from domain.keys.events import (
     KeyRotated,
 )
 from domain.ledger.events import CreditHeld, RequestRefused
-from projections.base import Connection, Cursor, Fold, Projection, clean, number_array, on, text_array
+from projections.base import Connection, Cursor, Fold, Projection, clean, execute_all, number_array, on, text_array
 
 TABLES = """
 create table keys (
@@ -122,8 +122,7 @@ class Keys(Fold):
         self._changes.append((statement, [*values, stream.removeprefix("key:")]))
 
     def flush(self, cursor: Cursor) -> None:
-        for statement, values in self._changes:
-            cursor.execute(statement, values)
+        execute_all(cursor, self._changes)
         if self._last_used:
             cursor.execute(_LAST_USED, [text_array([*self._last_used]), number_array([*self._last_used.values()])])
 

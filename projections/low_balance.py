@@ -3,7 +3,7 @@
 from typing import Any, LiteralString
 
 from domain.payments.events import LowBalanceNoticed, LowBalanceSet
-from projections.base import Connection, Cursor, Fold, Projection, on
+from projections.base import Connection, Cursor, Fold, Projection, execute_all, on
 
 TABLES = """
 create table low_balance (
@@ -31,8 +31,7 @@ class LowBalances(Fold):
         self._changes.append(("update low_balance set noticed_at = %s where org = %s", [event.at, event.org]))
 
     def flush(self, cursor: Cursor) -> None:
-        for statement, values in self._changes:
-            cursor.execute(statement, values)
+        execute_all(cursor, self._changes)
 
 
 PROJECTION = Projection("low_balance", 1, TABLES, LowBalances)

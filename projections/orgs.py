@@ -12,7 +12,7 @@ from domain.accounts.events import (
     WorkspaceRenamed,
 )
 from domain.kernel.clock import ist_month
-from projections.base import Connection, Cursor, Fold, Projection, clean, on
+from projections.base import Connection, Cursor, Fold, Projection, clean, execute_all, on
 
 TABLES = """
 create table orgs (
@@ -74,8 +74,7 @@ class Orgs(Fold):
         self._changes.append((statement, [*values, stream.removeprefix("workspace:")]))
 
     def flush(self, cursor: Cursor) -> None:
-        for statement, values in self._changes:
-            cursor.execute(statement, values)
+        execute_all(cursor, self._changes)
 
 
 PROJECTION = Projection("orgs", 1, TABLES, Orgs)

@@ -15,7 +15,7 @@ from domain.payments.events import (
     PromoRedeemed,
     TopUpOrdered,
 )
-from projections.base import Connection, Cursor, Fold, Projection, clean, on
+from projections.base import Connection, Cursor, Fold, Projection, clean, execute_all, on
 
 TABLES = """
 create table orders (
@@ -57,6 +57,7 @@ create table promos (
     ends_at bigint,
     uses_max bigint,
     credit_days bigint,
+    bought_min bigint,
     created_at bigint not null,
     disabled_at bigint,
     uses bigint not null default 0,
@@ -125,9 +126,9 @@ class Payments(Fold):
     @on(PromoCreated)
     def promo_created(self, event: PromoCreated, stream: str, position: int) -> None:
         self._do(
-            "insert into promos values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            "insert into promos values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             *(event.code, event.fixed, event.percent, event.cap, event.starts, event.ends, event.uses_max),
-            *(event.credit_days, event.at),
+            *(event.credit_days, event.bought_min, event.at),
         )
 
     @on(PromoDisabled, "code")
@@ -164,15 +165,14 @@ class Payments(Fold):
         self._changes.append((statement, [*values]))
 
     def flush(self, cursor: Cursor) -> None:
-        for statement, values in self._changes:
-            cursor.execute(statement.encode(), values)
+        execute_all(cursor, [(statement.encode(), values) for statement, values in self._changes])
 
 
 def _order(stream: str) -> str:
     return stream.removeprefix("payment:")
 
 
-PROJECTION = Projection("payments", 1, TABLES, Payments)
+PROJECTION = Projection("payments", 2, TABLES, Payments)
 
 _PAYMENT = "id, order_id, org, status, amount_paise, currency, method, learned, reason, paid_at, changed_at"
 
@@ -203,11 +203,20 @@ def orders_of(
     return [row | {"status": PROGRESS[row.pop("progress")]} for row in rows]
 
 
+def open_orders_of(connection: Connection, org: str, *, created_after: int) -> int:
+    """How many orders the org has made since that moment that no payment was credited to."""
+    statement = "select count(*) from view_payments.orders where org = %s and progress < 3 and created_at > %s"
+    row = connection.execute(statement, [org, created_after]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def open_orders(connection: Connection, *, created_after: int, created_before: int) -> list[tuple[str, int]]:
-    """Orders made between the two moments that no payment was credited to, each with its moment, newest first."""
+    """Orders made between the two moments that no payment was credited to, each with its moment: the newest of each
+    org, then the second of each, and so on, so that no org keeps the others waiting."""
     return connection.execute(
         "select id, created_at from view_payments.orders where progress < 3 and created_at > %s and created_at <= %s"
-        " order by created_at desc",
+        " order by row_number() over (partition by org order by created_at desc), created_at desc",
         [created_after, created_before],
     ).fetchall()
 
@@ -230,8 +239,8 @@ def promos(connection: Connection) -> list[dict[str, Any]]:
     """All promo codes, newest first: their terms as in `PromoCreated`, `uses`, and the `credit` that they gave."""
     return _rows(
         connection,
-        "select code, fixed, percent, cap, starts_at, ends_at, uses_max, credit_days, created_at, disabled_at, uses,"
-        " credit from view_payments.promos order by created_at desc, code",
+        "select code, fixed, percent, cap, starts_at, ends_at, uses_max, credit_days, bought_min, created_at,"
+        " disabled_at, uses, credit from view_payments.promos order by created_at desc, code",
         [],
     )
 

@@ -17,7 +17,7 @@ from domain.payments.events import (
     Tax,
 )
 from domain.payments.refunds import Refund
-from projections.base import Connection, Cursor, Fold, Projection, clean, on
+from projections.base import Connection, Cursor, Fold, Projection, clean, execute_all, on
 from projections.documents import document_of_payment, issued
 
 TABLES = """
@@ -78,7 +78,7 @@ class Refunds(Fold):
             "payment": event.payment,
             "credit": event.credit,
             **msgspec.structs.asdict(event.tax),
-            "reason": clean(event.reason),
+            "reason": event.reason,
             "state": "requested",
             "gateway_refund": "",
             "reference": "",
@@ -130,13 +130,13 @@ class Refunds(Fold):
     def won(self, event: ChargebackWon, stream: str, position: int) -> None:
         self._update("chargebacks", "chargeback", event.chargeback, {"state": "won", "ended_at": event.at})
 
-    @on(ChargebackLost, "chargeback")
+    @on(ChargebackLost, "chargeback", "withheld")
     def lost(self, event: ChargebackLost, stream: str, position: int) -> None:
-        self._update("chargebacks", "chargeback", event.chargeback, {"state": "lost", "ended_at": event.at})
+        row = {"state": "lost", "withheld": event.withheld, "ended_at": event.at}
+        self._update("chargebacks", "chargeback", event.chargeback, row)
 
     def flush(self, cursor: Cursor) -> None:
-        for statement, values in self._changes:
-            cursor.execute(statement.encode(), values)
+        execute_all(cursor, [(statement.encode(), values) for statement, values in self._changes])
 
     def _insert(self, table: str, row: dict[str, Any]) -> None:
         statement = f"insert into {table} ({', '.join(row)}) values ({', '.join(['%s'] * len(row))})"
@@ -161,7 +161,7 @@ def refunds_of(connection: Connection, org: str, *, before: int | None, limit: i
 
 def refund_of(connection: Connection, org: str, refund: str) -> Refund | None:
     """None for a refund that is not the org's, or not known yet."""
-    found = _refunds(connection, "where refund = %s and org = %s", [refund, org])
+    found = _refunds(connection, "where refund = %s and org = %s", [clean(refund), org])
     return found[0][1] if found else None
 
 

@@ -1,17 +1,21 @@
-"""Checks that money in is accounted for: every captured payment is credited once, with the credit and the document that
-follow from its order, and documents are numbered without a gap."""
+"""Checks that money in and money back are accounted for: every captured payment is credited once, with the credit and
+the document that follow from its order; every refund ends once, with its credit withdrawn and its document issued or
+with its credit returned, and no payment goes back more than once; documents are numbered without a gap."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from domain.kernel.events import Event
-from domain.ledger.events import CreditAdded, CreditGranted
+from domain.ledger.events import CreditAdded, CreditGranted, CreditReturned, CreditWithdrawn
 from domain.payments.events import (
     DocumentIssued,
     PaymentCaptured,
     PaymentSetAside,
     PromoRedeemed,
+    RefundFailed,
+    RefundProcessed,
+    RefundRequested,
     TopUpOrdered,
 )
 from domain.payments.numbering import document_number, series_of
@@ -28,7 +32,21 @@ class _Payment:
     order: TopUpOrdered
     position: int
     credited: bool = False
-    receipted: bool = False
+    receipt: str = ""
+    refunded_paise: int = 0
+
+
+@dataclass(slots=True)
+class _Refund:
+    """What the log has said of a refund. `end` is the fact that ended it, with its position; `credit` says that what
+    was withheld for it has gone or come back."""
+
+    asked: RefundRequested
+    stream: str
+    position: int = 0
+    end: RefundProcessed | RefundFailed | None = None
+    credit: bool = False
+    document: bool = False
 
 
 class MoneyIn:
@@ -37,6 +55,7 @@ class MoneyIn:
     def __init__(self) -> None:
         self._orders: dict[str, TopUpOrdered] = {}
         self._payments: dict[str, _Payment] = {}
+        self._refunds: dict[str, _Refund] = {}
         self._aside: set[str] = set()
         self._promos: dict[tuple[str, str], int] = {}
         """Promo credit that was granted and has no redemption yet, by payment and grant."""
@@ -60,6 +79,14 @@ class MoneyIn:
             case PromoRedeemed():
                 if self._promos.pop((event.payment, promo_grant(event.code)), None) != event.amount:
                     yield "payment", f"{event.code} was redeemed with {event.payment}, but gave no such credit"
+            case RefundRequested():
+                if event.payment not in self._payments or event.refund in self._refunds:
+                    yield "payment", f"{event.refund} was asked for twice, or of a payment that was never captured"
+                self._refunds[event.refund] = _Refund(event, stream)
+            case RefundProcessed() | RefundFailed():
+                yield from self._refund_ended(position, event)
+            case CreditReturned() | CreditWithdrawn() if event.reference in self._refunds:
+                yield from self._refund_settled(event)
             case DocumentIssued():
                 yield from self._issued(stream, version, event)
             case _:
@@ -92,13 +119,44 @@ class MoneyIn:
             yield "document", f"{event.number} is in the place of {document_number(series, version)}"
         if series != series_of(event.kind, event.at):  # type: ignore[arg-type]
             yield "document", f"{event.number} was issued in another financial year, or is of another kind"
-        if event.refund:
-            return
         payment = self._payments.get(event.payment)
-        if payment is None or payment.receipted or event.tax != payment.order.tax:
+        if event.refund:
+            refund = self._refunds.get(event.refund)
+            if refund is None or payment is None or not _is_paper_of(event, refund, receipt=payment.receipt):
+                yield "document", f"{event.number} is not the one document that {event.refund} has to have"
+            else:
+                refund.document = True
+        elif payment is None or payment.receipt or event.tax != payment.order.tax:
             yield "document", f"{event.number} is not the one receipt that {event.payment} has to have"
         else:
-            payment.receipted = True
+            payment.receipt = event.number
+
+    def _refund_ended(self, position: int, event: RefundProcessed | RefundFailed) -> Iterator[Problem]:
+        refund = self._refunds.get(event.refund)
+        if refund is None or refund.end is not None or refund.asked.payment != event.payment:
+            yield "payment", f"{event.refund} of {event.payment} ended twice, or was never asked for"
+            return
+        refund.end, refund.position = event, position
+        payment = self._payments.get(event.payment)
+        if isinstance(event, RefundFailed) or payment is None:
+            return
+        if (event.tax, event.credit) != (refund.asked.tax, refund.asked.credit):
+            yield (
+                "payment",
+                f"{event.refund} sent back {event.tax.total} paise, {refund.asked.tax.total} were asked for",
+            )
+        payment.refunded_paise += event.tax.total
+        if payment.refunded_paise > payment.order.tax.total:
+            yield "payment", f"of {event.payment} {payment.refunded_paise} paise went back, more than came"
+
+    def _refund_settled(self, event: CreditReturned | CreditWithdrawn) -> Iterator[Problem]:
+        """The credit goes if the money went, comes back if it did not, and does either once."""
+        refund = self._refunds[event.reference]
+        expected = RefundProcessed if isinstance(event, CreditWithdrawn) else RefundFailed
+        if refund.credit or not isinstance(refund.end, expected):
+            what = "withdrawn" if isinstance(event, CreditWithdrawn) else "returned"
+            yield "payment", f"the credit of {event.reference} was {what} against how the refund ended"
+        refund.credit = True
 
     def finish(self) -> Iterator[tuple[int, str, Problem]]:
         """What is missing, each with the position and stream of the fact that it should have come with."""
@@ -106,7 +164,22 @@ class MoneyIn:
             stream = f"payment:{payment.order.order}"
             if not payment.credited:
                 yield payment.position, stream, ("payment", f"{id} was captured, but not credited")
-            if not payment.receipted:
+            if not payment.receipt:
                 yield payment.position, stream, ("document", f"{id} was captured, but has no receipt")
+        for id, refund in self._refunds.items():
+            if refund.end is not None and not refund.credit:
+                yield refund.position, refund.stream, ("payment", f"{id} ended, but its credit is still withheld")
+            if isinstance(refund.end, RefundProcessed) and not refund.document:
+                yield refund.position, refund.stream, ("document", f"{id} was processed, but has no document")
         for payment_id, grant in self._promos:
             yield 0, "", ("payment", f"{grant} came with {payment_id}, but was not redeemed")
+
+
+def _is_paper_of(event: DocumentIssued, refund: _Refund, *, receipt: str) -> bool:
+    """Whether the document is the first of this refund, of its money, and refers to the payment's receipt."""
+    end = refund.end
+    return (
+        isinstance(end, RefundProcessed)
+        and not refund.document
+        and (event.payment, event.tax, event.number, event.original) == (end.payment, end.tax, end.document, receipt)
+    )

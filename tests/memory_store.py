@@ -7,7 +7,7 @@ import msgspec
 
 from domain.kernel.errors import NotFound
 from domain.kernel.events import Event
-from domain.kernel.store import Change, Decision, Reader, S, fold
+from domain.kernel.store import Change, Decision, Reader, S, T, fold
 from domain.ledger.guards import Balance, Guards, evolve
 
 
@@ -30,6 +30,9 @@ class MemoryStore:
         new = [(stream, msgspec.structs.replace(event, at=at, by=by)) for stream, event in decide(self)]
         self.facts += new
         return len(self.facts) if new else None
+
+    def look(self, read: Callable[[Reader], T]) -> T:
+        return read(self)
 
     # What a decision under the lock reads
 

@@ -20,7 +20,7 @@ captures goes back to the payer after five."""
 
 ORDERS_MAX = 200
 SILENCES_MAX = 3
-"""So many orders in a row that nothing is heard of mean that the gateway is away, and not that one of them is at fault."""
+"""So many orders in a row that nothing is heard of mean that the gateway is away, and not that one is at fault."""
 
 _log = logging.getLogger(__name__)
 

@@ -50,8 +50,8 @@ def show_address(caller: MemberActor, app: Services) -> object:
 def set_address(wanted: NewBillingAddress, caller: OwnerActor, app: Services) -> object:
     """Sets the billing address of documents to come; those that have been issued stay as they are.
 
-    The State is the place of supply, and decides between CGST with SGST, and IGST. A GSTIN must be of that State. A PIN
-    code that looks like another State's is taken, with a hint in the answer.
+    The State is the place of supply, and decides between CGST with SGST, and IGST, which a special economic zone always
+    pays. A GSTIN must be of that State. A PIN code that looks like another State's is taken, with a hint in the answer.
     """
     buyer = check_buyer(wanted.buyer())
     if buyer != _buyer(app, caller.org):
@@ -61,6 +61,7 @@ def set_address(wanted: NewBillingAddress, caller: OwnerActor, app: Services) ->
             buyer=app.vault.seal(books_subject(caller.org), buyer_text(buyer)),
             state=buyer.state,
             registered=buyer.gstin is not None,
+            special_zone=buyer.special_zone,
             at=app.clock(),
             by=caller.by,
         )

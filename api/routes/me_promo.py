@@ -27,12 +27,9 @@ def show_promo(asked: PromoQuestion, caller: OwnerActor, app: Services) -> objec
     """Says what a promo code would add. Nothing is reserved: it is redeemed when a payment that was ordered with it is
     captured, if it still can be."""
     code = clean_code(asked.promo_code)
-    promo = check_promo(app.store, org=caller.org, code=code, at=app.clock())
-    assert promo.terms is not None
     if asked.amount_inr is not None and asked.amount_inr <= 0:
         raise Invalid("invalid_amount", "Give the amount that is to be topped up.", param="amount_inr")
-    if asked.amount_inr is not None:
-        credit: int | None = promo.credit(app.till.credit_of(asked.amount_inr))
-    else:
-        credit = promo.terms.fixed
-    return promo_answer(code, promo, credit)
+    bought = None if asked.amount_inr is None else app.till.credit_of(asked.amount_inr)
+    promo = check_promo(app.store, org=caller.org, code=code, bought=bought, at=app.clock())
+    assert promo.terms is not None
+    return promo_answer(code, promo, promo.terms.fixed if bought is None else promo.credit(bought))

@@ -26,6 +26,7 @@ router = APIRouter(tags=["Billing"])
         "not_found",
         "nothing_to_refund",
         "refund_under_way",
+        "too_many_refunds",
         "idempotency_conflict",
         "provider_not_configured",
     ),
@@ -58,8 +59,8 @@ def ask_for_refund(
     try:
         desk.pursue(asked.order, at=app.clock(), by=caller.by)
     except Unavailable:  # it is on record, and a job goes on with it
-        return refund_row(asked)
-    return refund_row(desk.find(asked.order).refunds[refund])
+        return refund_row(asked, app.vault)
+    return refund_row(desk.find(asked.order).refunds[refund], app.vault)
 
 
 @router.get("/me/billing/refunds", response_model=RefundList, responses=documented(*WHO, "invalid_request"))
@@ -74,7 +75,7 @@ def list_refunds(
         page = refunds_of(connection, caller.org, before=_position(before), limit=limit + 1)
     return {
         "object": "list",
-        "data": [refund_row(refund) for _, refund in page[:limit]],
+        "data": [refund_row(refund, app.vault) for _, refund in page[:limit]],
         "next_before": str(page[limit - 1][0]) if len(page) > limit else None,
     }
 
@@ -86,7 +87,7 @@ def show_refund(id: str, caller: MemberActor, app: Services) -> object:
         refund = refund_of(connection, caller.org, id)
     if refund is None:
         raise NotFound("not_found", "No such refund; list yours with GET /me/billing/refunds.", param="id")
-    return refund_row(refund)
+    return refund_row(refund, app.vault)
 
 
 def _position(before: str | None) -> int | None:

@@ -7,11 +7,12 @@ from fastapi import APIRouter, Query
 from api.caller import WHO, MemberActor, OwnerActor, Services
 from api.errors import documented
 from api.schemas.payments import NewTopUp, Outcome, Paid, Payments, TopUp, order_row, outcome, top_up
-from domain.kernel.errors import Invalid, NotFound
+from domain.kernel.clock import DAY
+from domain.kernel.errors import Conflict, Invalid, NotFound
 from domain.kernel.money import NANOS_PER_RUPEE
 from domain.payments.billing import billing_stream, profile_of
 from domain.payments.promo import clean_code
-from projections.payments import orders_of
+from projections.payments import open_orders_of, orders_of
 
 router = APIRouter(tags=["Billing"])
 GATEWAY = ("payments_unavailable", "provider_not_configured", "payment_refused")
@@ -29,6 +30,7 @@ GATEWAY = ("payments_unavailable", "provider_not_configured", "payment_refused")
         "billing_address_required",
         "promo_invalid",
         "promo_redeemed",
+        "too_many_orders",
     ),
 )
 def order_top_up(wanted: NewTopUp, caller: OwnerActor, app: Services) -> object:
@@ -37,6 +39,13 @@ def order_top_up(wanted: NewTopUp, caller: OwnerActor, app: Services) -> object:
     till = app.till
     if wanted.amount_inr % NANOS_PER_RUPEE:
         raise Invalid("invalid_amount", "Top up with whole rupees.", param="amount_inr")
+    with app.reading() as connection:
+        waiting = open_orders_of(connection, caller.org, created_after=app.clock() - DAY)
+    if waiting >= app.settings.open_orders_max:
+        raise Conflict(
+            "too_many_orders",
+            f"{waiting} top-ups of the last 24 hours are not paid: pay one of GET /me/billing/payments, or wait.",
+        )
     ordered, promo_credit = till.order(
         org=caller.org,
         profile=profile_of(app.log.stream(billing_stream(caller.org))),

@@ -11,7 +11,7 @@ from domain.payments.states import STATES
 
 
 class NewBillingAddress(BaseModel):
-    """`name` and `state` are needed always, an address too with a GSTIN."""
+    """`name`, `address` and `state` are needed always, and a `gstin` in a special economic zone."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -29,12 +29,13 @@ class NewBillingAddress(BaseModel):
     )
 
     name: str
-    address: list[str] = Field(default=[], description="Up to four lines")
+    address: list[str] = Field(description="One to four lines")
     city: str = ""
     pin: str = ""
     state: str = Field(description="The State's GST code, two digits")
     gstin: str | None = None
     email: str = ""
+    special_zone: bool = Field(default=False, description="A unit in or developer of a special economic zone")
 
     def buyer(self) -> Buyer:
         return Buyer(
@@ -45,6 +46,7 @@ class NewBillingAddress(BaseModel):
             state=self.state,
             gstin=self.gstin,
             email=self.email,
+            special_zone=self.special_zone,
         )
 
 
@@ -57,6 +59,7 @@ class BillingAddress(BaseModel):
     state_name: str
     gstin: str | None
     email: str
+    special_zone: bool
     hint: str | None = Field(description="What looks wrong but was taken, such as a PIN code of another State")
 
 
@@ -93,5 +96,6 @@ def address_row(buyer: Buyer) -> dict[str, Any]:
         "state_name": STATES[buyer.state].name,
         "gstin": buyer.gstin,
         "email": buyer.email,
+        "special_zone": buyer.special_zone,
         "hint": pin_hint(buyer),
     }

@@ -133,7 +133,8 @@ class PromoQuestion(BaseModel):
 
 class PromoAnswer(BaseModel):
     """`promo_credit_inr` is what the code adds to a top-up of `amount_inr`; null for a percentage of nothing named.
-    `credit_days` is how long that credit lives, null for ever."""
+    `credit_days` is how long that credit lives, null for ever; it comes with `bought_min_inr` of bought credit or
+    more."""
 
     promo_code: str
     promo_credit_inr: Amount | None
@@ -141,6 +142,7 @@ class PromoAnswer(BaseModel):
     cap_inr: Amount | None
     ends_at: str | None
     credit_days: int | None
+    bought_min_inr: Amount | None
 
 
 def show_paise(paise: int) -> str:
@@ -230,6 +232,7 @@ def promo_answer(code: str, promo: Promo, credit: int | None) -> dict[str, Any]:
         "cap_inr": show_optional(promo.terms.cap),
         "ends_at": moment_optional(promo.terms.ends),
         "credit_days": promo.terms.credit_days,
+        "bought_min_inr": show_optional(promo.terms.bought_min),
     }
 
 
@@ -249,6 +252,7 @@ def promo_row(row: dict[str, Any]) -> dict[str, Any]:
         "ends_at": moment_optional(row["ends_at"]),
         "uses_max": row["uses_max"],
         "credit_days": row["credit_days"],
+        "bought_min_inr": show_optional(row["bought_min"]),
         "created_at": moment(row["created_at"]),
         "disabled_at": moment_optional(row["disabled_at"]),
         "uses": row["uses"],

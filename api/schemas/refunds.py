@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.schemas.money import Amount, Rupees, show
 from api.schemas.times import moment, moment_optional
 from domain.kernel.money import NANOS_PER_PAISA
-from domain.payments.refunds import Refund
+from domain.payments.refunds import Refund, reason_of
+from domain.payments.topup import Seals
 
 
 class NewRefund(BaseModel):
@@ -48,7 +49,7 @@ class RefundList(BaseModel):
     next_before: str | None
 
 
-def refund_row(refund: Refund) -> dict[str, Any]:
+def refund_row(refund: Refund, seals: Seals) -> dict[str, Any]:
     return {
         "id": refund.id,
         "payment_id": refund.payment,
@@ -56,7 +57,7 @@ def refund_row(refund: Refund) -> dict[str, Any]:
         "credit_inr": show(refund.credit),
         "tax_inr": show(refund.tax.heads * NANOS_PER_PAISA),
         "refunded_inr": show(refund.tax.total * NANOS_PER_PAISA),
-        "reason": refund.reason,
+        "reason": reason_of(refund, seals),
         "gateway_refund_id": refund.gateway_refund or None,
         "bank_reference": refund.reference or None,
         "document": refund.document or None,

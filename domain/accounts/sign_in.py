@@ -22,6 +22,7 @@ from domain.kernel.clock import DAY
 from domain.kernel.errors import NotFound, Unauthenticated, Unavailable
 from domain.kernel.events import Event
 from domain.kernel.store import Change, Decision, Reader, Store
+from domain.keys.trial import end_trial
 from domain.ledger.credit import SIGN_UP_GRANT, account_of
 from domain.ledger.events import CreditGranted
 
@@ -211,7 +212,8 @@ class _Decision:
                 facts.append((claim, Claimed(person=person.id)))
             account = account_of(read, person.home)
             if read.count(claim) == 0 and not person.returning and SIGN_UP_GRANT not in account.lots:
-                facts += self._credit(person.home, spent=account.spent)
+                credit = self._credit(person.home, spent=account.spent)
+                facts += [*credit, *end_trial(read, person.home)] if credit else []
         return facts
 
     def _identity(self) -> IdentityLinked:

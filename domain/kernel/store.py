@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 from domain.kernel.events import Event
 from domain.kernel.money import Balance
@@ -18,9 +18,19 @@ class State(Protocol):
 
 
 S = TypeVar("S", bound=State)
+T = TypeVar("T")
+
+
+@runtime_checkable
+class LongState(State, Protocol):
+    """A state of histories that grow long: it takes many facts in without a copy for each."""
+
+    def after(self, facts: Iterable[tuple[str, Event]], /) -> Self: ...
 
 
 def fold(initial: S, facts: Iterable[tuple[str, Event]]) -> S:
+    if isinstance(initial, LongState):
+        return initial.after(facts)
     for stream, event in facts:
         initial = initial.evolve(stream, event)
     return initial
@@ -58,6 +68,11 @@ class Reader(Protocol):
 
 
 class Store(Protocol):
+    def look(self, read: Callable[[Reader], T]) -> T:
+        """Reads the log as it is at one moment, and makes nobody wait. For questions, and for what would be refused
+        anyway; a decision that appends looks again under the lock. Raises what `read` raises, and Unavailable."""
+        ...
+
     def locked(self, decide: Callable[[Reader], Decision], *, at: int, by: str) -> int | None:
         """Decides with the log locked, and appends. For facts that rest on a balance or must be numbered without a gap.
 

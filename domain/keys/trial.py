@@ -67,7 +67,8 @@ def end_overtaken_trial(store: Store, *, org: str, at: int, by: str) -> int | No
     """Ends a trial that has begun while credit came in, and so missed it. To be called after every trial key."""
 
     def decide(read: Reader) -> Decision:
-        return end_trial(read, org) if read.balance(org).available > 0 else []
+        balance = read.balance(org)
+        return end_trial(read, org) if balance.available + balance.held > 0 else []
 
     return store.locked(decide, at=at, by=by)
 

@@ -23,6 +23,7 @@ from domain.payments.events import (
     DocumentIssued,
     PaymentCaptured,
     PaymentSetAside,
+    RefundFound,
     RefundProcessed,
 )
 
@@ -54,7 +55,7 @@ CHART: Mapping[str, Account] = {
     "promo_expense": Account("expense", "Credit given without a payment, less what expired of it"),
     "goodwill_expense": Account("expense", "Credit given back for disputed calls"),
     "gateway_fees": Account("expense", "What the payment gateway kept, without GST"),
-    "chargeback_losses": Account("expense", "Chargebacks lost beyond the credit that could be withdrawn"),
+    "chargeback_losses": Account("expense", "Chargebacks and refunds by other hands, beyond the credit withdrawn"),
 }
 
 
@@ -100,6 +101,10 @@ def _refunded_beyond_credit(fact: RefundProcessed) -> int:
 
 def _lost_beyond_credit(fact: ChargebackLost) -> int:
     return fact.amount_paise * NANOS_PER_PAISA - fact.withheld
+
+
+def _found_beyond_credit(fact: RefundFound) -> int:
+    return fact.amount_paise * NANOS_PER_PAISA - fact.withdrawn
 
 
 def _set_aside(fact: PaymentSetAside) -> int:
@@ -162,6 +167,11 @@ ENTRIES: Mapping[type[Event], tuple[Line, ...]] = {
     RefundProcessed: (
         Line("credit_taken_back", "gateway_clearing", _nanos("credit")),
         Line("payment_clearing", "gateway_clearing", _refunded_beyond_credit),
+    ),
+    # A refund by other hands: nobody issued a document, so GST on it stays payable as with a lost chargeback.
+    RefundFound: (
+        Line("credit_taken_back", "gateway_clearing", _nanos("withdrawn")),
+        Line("chargeback_losses", "gateway_clearing", _found_beyond_credit),
     ),
     ChargebackLost: (
         Line("credit_taken_back", "gateway_clearing", _nanos("withheld")),

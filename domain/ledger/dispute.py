@@ -109,7 +109,8 @@ def dispute_request(store: Store, *, org: str, request: str, reason: str, at: in
         dispute = fold(dispute, facts)
         return facts
 
-    store.locked(decide, at=at, by=by)
+    if store.look(decide):
+        store.locked(decide, at=at, by=by)
     return dispute
 
 

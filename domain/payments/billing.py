@@ -33,12 +33,19 @@ class BillingProfile:
     buyer: str = ""
     state: str = ""
     registered: bool = False
+    special_zone: bool = False
     threshold: int | None = None
 
     def evolve(self, stream: str, event: Event) -> "BillingProfile":
         match event:
             case BillingAddressSet():
-                return replace(self, buyer=event.buyer, state=event.state, registered=event.registered)
+                return replace(
+                    self,
+                    buyer=event.buyer,
+                    state=event.state,
+                    registered=event.registered,
+                    special_zone=event.special_zone,
+                )
             case LowBalanceSet():
                 return replace(self, threshold=event.threshold)
             case _:
@@ -74,8 +81,9 @@ def read_buyer(text: str) -> Buyer:
 def check_buyer(buyer: Buyer) -> Buyer:
     """The buyer as documents will show him: no outer blanks, no empty lines, GSTIN in upper case.
 
-    A name and a State are enough for whoever is not registered; a GSTIN asks for an address too (CGST Rules, rule
-    50(d)) and must be of that State. Raises Invalid `invalid_gstin` or `invalid_request`, which names the field.
+    Documents need a name, an address and a State (CGST Rules, rules 46 and 50(d)); a GSTIN must be of that State, and
+    whoever is in a special economic zone has one (rule 8). Raises Invalid `invalid_gstin` or `invalid_request`, which
+    names the field.
     """
     state = check_state(buyer.state)
     gstin = check_gstin(buyer.gstin) if buyer.gstin else None
@@ -89,8 +97,10 @@ def check_buyer(buyer: Buyer) -> Buyer:
     lines = tuple(filter(None, (_line(line, param="address", length_max=LINE_LENGTH_MAX) for line in buyer.address)))
     if len(lines) > LINES_MAX:
         raise Invalid("invalid_request", f"Give the address in at most {LINES_MAX} lines.", param="address")
-    if gstin is not None and not lines:
-        raise Invalid("invalid_request", "A registered buyer needs an address on documents.", param="address")
+    if not lines:
+        raise Invalid("invalid_request", "Give the address that documents show, in at least one line.", param="address")
+    if buyer.special_zone and gstin is None:
+        raise Invalid("invalid_gstin", "Give the GSTIN of your unit in the special economic zone.", param="gstin")
     name = _line(buyer.name, param="name", length_max=NAME_LENGTH_MAX)
     if not name:
         raise Invalid("invalid_request", "Give the name that documents are made out to.", param="name")
@@ -102,6 +112,7 @@ def check_buyer(buyer: Buyer) -> Buyer:
         state=state,
         gstin=gstin,
         email=_email(buyer.email),
+        special_zone=buyer.special_zone,
     )
 
 
@@ -135,13 +146,22 @@ def _email(text: str) -> str:
 
 
 def set_billing_address(
-    store: Store, *, org: str, buyer: str, state: str, registered: bool, at: int, by: str
+    store: Store,
+    *,
+    org: str,
+    buyer: str,
+    state: str,
+    registered: bool,
+    special_zone: bool = False,
+    at: int,
+    by: str,
 ) -> int | None:
     """Documents from now on are made out to `buyer`, a checked one's text sealed for `books_subject`; those that have
     been issued stay as they are."""
 
     def decide(_: BillingProfile) -> Decision:
-        return [(billing_stream(org), BillingAddressSet(org=org, buyer=buyer, state=state, registered=registered))]
+        address = BillingAddressSet(org=org, buyer=buyer, state=state, registered=registered, special_zone=special_zone)
+        return [(billing_stream(org), address)]
 
     return store.change(Change(billing_stream(org), BillingProfile(), decide), at=at, by=by)
 

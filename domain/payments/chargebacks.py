@@ -30,12 +30,12 @@ Outcome = Literal["open", "won", "lost"]
 
 @dataclass(frozen=True, slots=True)
 class Chargeback:
-    """`amount` nano-rupees of credit were bought with what is demanded; once it is lost, `withdrawn` of them were still
-    there."""
+    """`amount` nano-rupees of credit were bought with what is demanded. `withheld` of paid credit were set aside when
+    it opened, or were withdrawn when it was lost."""
 
     payment: str
     amount: int
-    withdrawn: int = 0
+    withheld: int
     outcome: Outcome = "open"
 
 
@@ -58,12 +58,12 @@ class OrderChargebacks:
                 return replace(self, set_aside=self.set_aside | {event.payment})
             case ChargebackOpened():
                 amount = 0 if self.ordered is None else demand(self.ordered.tax, event.amount_paise)
-                return self._with(event.chargeback, Chargeback(event.payment, amount))
+                return self._with(event.chargeback, Chargeback(event.payment, amount, event.withheld))
             case ChargebackWon():
                 return self._with(event.chargeback, replace(self.chargebacks[event.chargeback], outcome="won"))
             case ChargebackLost():
                 known = self.chargebacks[event.chargeback]
-                return self._with(event.chargeback, replace(known, outcome="lost", withdrawn=event.withheld))
+                return self._with(event.chargeback, replace(known, outcome="lost", withheld=event.withheld))
             case _:
                 return self
 
@@ -113,8 +113,13 @@ def parts_to_withhold(account: Account, payment: str, *, amount: int, available:
     than was demanded."""
     paid = [lot for lot in account.lots.values() if lot.paid]
     parts = _cut(sorted(paid, key=lambda lot: lot.id != payment), most=min(amount, available))
-    gifts = account.gifts_of(payment) if amount else []
-    return parts | _cut(gifts, most=available - sum(parts.values()))
+    return parts | _gifts(account, payment, amount=amount, available=available - sum(parts.values()))
+
+
+def own_parts(account: Account, payment: str, *, amount: int, available: int) -> dict[str, int]:
+    """The same of the payment's own credit and the promo credit that came with it alone."""
+    parts = _cut([account.lots[payment]], most=min(amount, available))
+    return parts | _gifts(account, payment, amount=amount, available=available - sum(parts.values()))
 
 
 def withheld_anew(read: Reader, order: str, returned: CreditReturned) -> Decision:
@@ -130,7 +135,7 @@ def withheld_anew(read: Reader, order: str, returned: CreditReturned) -> Decisio
             back = CreditReturned(org=returned.org, reference=id, amount=before, spent=account.spent)
             facts.append(back)
             account, available = account.evolve("", back), available + before
-        amount = chargeback.amount - chargeback.withdrawn
+        amount = chargeback.amount - (chargeback.withheld if chargeback.outcome == "lost" else 0)
         parts = parts_to_withhold(account, chargeback.payment, amount=amount, available=available)
         if not parts:
             continue
@@ -142,6 +147,10 @@ def withheld_anew(read: Reader, order: str, returned: CreditReturned) -> Decisio
             facts.append(gone)
             account = account.evolve("", gone)
     return [(f"account:{returned.org}", fact) for fact in facts]
+
+
+def _gifts(account: Account, payment: str, *, amount: int, available: int) -> dict[str, int]:
+    return _cut(account.gifts_of(payment), most=available) if amount else {}
 
 
 def _cut(lots: Iterable[Lot], *, most: int) -> dict[str, int]:

@@ -40,7 +40,7 @@ class Supplier(msgspec.Struct, frozen=True, kw_only=True):
 
 class Buyer(msgspec.Struct, frozen=True, kw_only=True):
     """Whom it is made out to. `state` is the code of the State of the address, "" outside India; `gstin` is None for
-    whoever is not registered."""
+    whoever is not registered; `special_zone` is one whose registration is for a special economic zone."""
 
     name: str
     address: tuple[str, ...] = ()
@@ -50,6 +50,7 @@ class Buyer(msgspec.Struct, frozen=True, kw_only=True):
     country: str = "India"
     gstin: str | None = None
     email: str = ""
+    special_zone: bool = False
 
 
 class Original(msgspec.Struct, frozen=True, kw_only=True):

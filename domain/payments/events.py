@@ -38,12 +38,14 @@ class Tax(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @fact("payments.billing_address_set.v1")
 class BillingAddressSet(Event, frozen=True, kw_only=True):
-    """`buyer` is the sealed address block; the State's GST code decides the place of supply."""
+    """`buyer` is the sealed address block; the State's GST code decides the place of supply. Whatever goes to a
+    `special_zone` (a special economic zone) goes to another State as far as tax is concerned."""
 
     org: str
     buyer: str
     state: str
     registered: bool = False
+    special_zone: bool = False
 
 
 @fact("payments.low_balance_set.v1")
@@ -77,6 +79,7 @@ class TopUpOrdered(Event, frozen=True, kw_only=True):
     place_of_supply: str
     buyer: str
     promo: str = ""
+    special_zone: bool = False
 
 
 @fact("payments.payment_authorized.v1")
@@ -118,8 +121,8 @@ class PaymentSetAside(Event, frozen=True, kw_only=True):
     """Money that does not fit its order was not credited: an operator has to look, and to send it back.
 
     `amount_paise` is what of it is still with us, in the smallest unit of `currency`. `reason` is `unknown_order` (then
-    `org` is empty), `wrong_amount`, `wrong_currency`, `wrong_method`, `order_paid_already`, or `sent_back` where the
-    gateway had given money back before it could be credited."""
+    `org` is empty), `wrong_amount`, `wrong_currency`, `wrong_method`, `order_paid_already`, `org_deleted`, or
+    `sent_back` where the gateway had given money back before it could be credited."""
 
     org: str
     order: str
@@ -135,7 +138,8 @@ class PaymentSetAside(Event, frozen=True, kw_only=True):
 @fact("payments.refund_requested.v1")
 class RefundRequested(Event, frozen=True, kw_only=True):
     """`refund` is our id and the idempotency key towards the payment gateway. `tax.total` goes back to the source; the
-    `credit` and the promo credit that came with the payment are withheld until it has."""
+    `credit` and the promo credit that came with the payment are withheld until it has. `reason` is sealed for the org.
+    """
 
     org: str
     refund: str
@@ -178,6 +182,19 @@ class RefundFailed(Event, frozen=True, kw_only=True):
     reason: str = ""
 
 
+@fact("payments.refund_found.v1")
+class RefundFound(Event, frozen=True, kw_only=True):
+    """Money of a payment went back by other hands, such as in the payment gateway's dashboard, as its refund
+    `gateway_refund`. Of what `amount_paise` had bought, `withdrawn` nano-rupees of the payment's credit were still
+    there; what was left of its promo credit went on top. Nobody drew up a document: that is up to an operator."""
+
+    org: str
+    payment: str
+    gateway_refund: str
+    amount_paise: int
+    withdrawn: int
+
+
 @fact("payments.chargeback_opened.v1")
 class ChargebackOpened(Event, frozen=True, kw_only=True):
     """The payer's bank demands the money back. `withheld` nano-rupees of paid credit were set aside: never more than is
@@ -215,8 +232,9 @@ class ChargebackLost(Event, frozen=True, kw_only=True):
 
 @fact("payments.promo_created.v1")
 class PromoCreated(Event, frozen=True, kw_only=True):
-    """A code gives `fixed` nano-rupees, or `percent` of the bought credit up to `cap`. It can be used from `starts`
-    until `ends`, `uses_max` times in all and once per org; its credit lives `credit_days`."""
+    """A code gives `fixed` nano-rupees, or `percent` of the bought credit up to `cap`, with a purchase of at least
+    `bought_min` nano-rupees of credit. It can be used from `starts` until `ends`, `uses_max` times in all and once per
+    org; its credit lives `credit_days`."""
 
     code: str
     fixed: int | None = None
@@ -226,6 +244,7 @@ class PromoCreated(Event, frozen=True, kw_only=True):
     ends: int | None = None
     uses_max: int | None = None
     credit_days: int | None = None
+    bought_min: int | None = None
 
 
 @fact("payments.promo_disabled.v1")
@@ -246,7 +265,8 @@ class PromoRedeemed(Event, frozen=True, kw_only=True):
 @fact("payments.promo_missed.v1")
 class PromoMissed(Event, frozen=True, kw_only=True):
     """A payment was credited without the promo credit that its order asked for: the code could no longer be redeemed.
-    `reason` is `unknown`, `disabled`, `not_yet`, `over`, `used_up` or `redeemed`. Stream: that of the payment."""
+    `reason` is `unknown`, `disabled`, `not_yet`, `over`, `used_up`, `too_little` or `redeemed`. Stream: that of the
+    payment."""
 
     org: str
     code: str

@@ -124,15 +124,7 @@ def news(order: Order, payment: GatewayPayment, *, learned: str) -> Event | None
             return PaymentAuthorized(org=order.org, payment=payment.id, method=plain(payment.method))
         case "captured" | "refunded" if known < _RANK["captured"]:
             if reason := misfit(order, payment):
-                left = payment.amount_paise if payment.status == "captured" else 0
-                return PaymentSetAside(
-                    org=order.org,
-                    order=payment.order,
-                    payment=payment.id,
-                    amount_paise=max(left - payment.refunded_paise, 0),
-                    currency=plain(payment.currency),
-                    reason=reason,
-                )
+                return set_aside(order, payment, reason)
             return PaymentCaptured(
                 org=order.org,
                 order=payment.order,
@@ -147,6 +139,19 @@ def news(order: Order, payment: GatewayPayment, *, learned: str) -> Event | None
             )
         case _:
             return None
+
+
+def set_aside(order: Order, payment: GatewayPayment, reason: str) -> PaymentSetAside:
+    """The fact by which a payment of this order is not credited."""
+    left = payment.amount_paise if payment.status == "captured" else 0
+    return PaymentSetAside(
+        org=order.org,
+        order=payment.order,
+        payment=payment.id,
+        amount_paise=max(left - payment.refunded_paise, 0),
+        currency=plain(payment.currency),
+        reason=reason,
+    )
 
 
 def plain(text: str) -> str:

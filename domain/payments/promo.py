@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from domain.kernel.clock import DAY
 from domain.kernel.errors import Conflict, Invalid, NotFound
 from domain.kernel.events import Event
-from domain.kernel.money import percent_down_to_paisa
+from domain.kernel.money import percent_down_to_paisa, show_inr
 from domain.kernel.store import Change, Decision, Reader, Store
 from domain.ledger.account import Account
 from domain.ledger.credit import GRANT_MAX, PROMO_GRANT
@@ -22,6 +22,7 @@ _WHY = {
     "not_yet": "This promo code cannot be used yet.",
     "over": "The time of this promo code is over.",
     "used_up": "This promo code has been used as often as it may be.",
+    "too_little": "This promo code comes with a larger top-up: it needs {least} of credit or more.",
     "redeemed": "Your org has used this promo code before; each org can use a code once.",
 }
 
@@ -79,8 +80,9 @@ def clean_code(text: str) -> str:
     return code
 
 
-def obstacle(read: Reader, promo: Promo, *, code: str, account: Account, at: int) -> str:
-    """Why an org with this account cannot redeem the code with a payment made at `at`; "" if it can."""
+def obstacle(read: Reader, promo: Promo, *, code: str, account: Account, bought: int | None, at: int) -> str:
+    """Why an org with this account cannot redeem the code with a payment made at `at` for `bought` nano-rupees, None
+    where that is not known yet; "" if it can."""
     terms = promo.terms
     if terms is None:
         return "unknown"
@@ -94,28 +96,29 @@ def obstacle(read: Reader, promo: Promo, *, code: str, account: Account, at: int
         return "over"
     if terms.uses_max is not None and read.count(redemption_stream(code)) >= terms.uses_max:
         return "used_up"
+    if terms.bought_min is not None and bought is not None and bought < terms.bought_min:
+        return "too_little"
     return ""
 
 
-def check_promo(store: Store, *, org: str, code: str, at: int) -> Promo:
-    """The promo of a clean code, if the org could redeem it now. That holds until it pays only if nobody is quicker.
+def check_promo(store: Store, *, org: str, code: str, bought: int | None, at: int) -> Promo:
+    """The promo of a clean code, if the org could redeem it now with a purchase of `bought` nano-rupees of credit, None
+    if that is not known yet. That holds until it pays only if nobody is quicker.
 
     Raises Invalid `promo_invalid`, and Conflict `promo_redeemed` where the org has used it before.
     """
-    found = Promo()
 
-    def look(read: Reader) -> Decision:
-        nonlocal found
+    def look(read: Reader) -> Promo:
         found = read.fold(promo_stream(code), Promo())
-        why = obstacle(read, found, code=code, account=read.fold(f"account:{org}", Account()), at=at)
+        why = obstacle(read, found, code=code, account=read.fold(f"account:{org}", Account()), bought=bought, at=at)
         if why == "redeemed":
             raise Conflict("promo_redeemed", _WHY[why], param="promo_code")
         if why:
-            raise Invalid("promo_invalid", _WHY[why], param="promo_code")
-        return []
+            least = found.terms.bought_min if found.terms else None
+            raise Invalid("promo_invalid", _WHY[why].format(least=show_inr(least or 0)), param="promo_code")
+        return found
 
-    store.locked(look, at=at, by="")
-    return found
+    return store.look(look)
 
 
 # What an operator does
@@ -159,6 +162,7 @@ def _terms(promo: PromoCreated) -> PromoCreated:
         ends=promo.ends,
         uses_max=promo.uses_max,
         credit_days=promo.credit_days,
+        bought_min=promo.bought_min,
     )
 
 
@@ -180,6 +184,8 @@ def _check_terms(promo: PromoCreated) -> None:
         raise _invalid("A code can be used at least once, or without limit.", "uses_max")
     if promo.credit_days is not None and not 1 <= promo.credit_days <= CREDIT_DAYS_MAX:
         raise _invalid(f"Credit lives from 1 to {CREDIT_DAYS_MAX} days, or for ever.", "credit_days")
+    if promo.bought_min is not None and not 0 < promo.bought_min <= GRANT_MAX:
+        raise _invalid("The least purchase is more than nothing.", "bought_min")
 
 
 def _invalid(message: str, param: str) -> Invalid:

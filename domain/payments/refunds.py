@@ -5,13 +5,14 @@ decisions, under our id of the refund, so that a crash anywhere is made good by 
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import msgspec
 
-from domain.kernel.clock import SECOND
+from domain.kernel.clock import DAY, SECOND
 from domain.kernel.errors import Conflict, Invalid, NotFound, Unavailable
 from domain.kernel.events import Event
 from domain.kernel.money import NANOS_PER_PAISA, show_inr
@@ -20,7 +21,7 @@ from domain.ledger.account import Account, Lot
 from domain.ledger.credit import account_of
 from domain.ledger.events import CreditAdded, CreditExpired, CreditReturned, CreditWithdrawn, CreditWithheld
 from domain.payments.billing import books_subject
-from domain.payments.chargebacks import withheld_anew
+from domain.payments.chargebacks import demand, own_parts, withheld_anew
 from domain.payments.document import Document, Original
 from domain.payments.events import (
     ChargebackOpened,
@@ -29,6 +30,7 @@ from domain.payments.events import (
     PaymentCaptured,
     RefundAccepted,
     RefundFailed,
+    RefundFound,
     RefundProcessed,
     RefundRequested,
     Tax,
@@ -49,6 +51,9 @@ KEY_LIFE = 3_600 * SECOND
 
 REASON_LENGTH_MAX = 200
 
+REFUNDS_A_DAY = 10
+"""Of one payment; each request makes the org's history longer, and may fail and be made again."""
+
 DISPUTED = "The payer's bank has demanded this payment back; it cannot go back twice."
 
 RefundState = Literal["requested", "pending", "processed", "failed"]
@@ -59,7 +64,8 @@ class Refund:
     """`requested` until the gateway has accepted it, `pending` while it works.
 
     `credit` is in nano-rupees; `tax.total` paise go back to the source. `document` is the number of the refund voucher
-    or credit note, `reference` what the bank calls the refund, `failure` why it failed: "" until there is one."""
+    or credit note, `reference` what the bank calls the refund, `failure` why it failed: "" until there is one. The
+    `reason` is sealed for the org."""
 
     id: str
     org: str
@@ -83,12 +89,14 @@ class Refund:
 
 @dataclass(frozen=True, slots=True)
 class OrderRefunds:
-    """The fold of `payment:<order>` as far as refunds go. `disputed` are the chargebacks that were not won."""
+    """The fold of `payment:<order>` as far as refunds go. `disputed` are the chargebacks that were not won, `found` the
+    gateway's ids of refunds that were made by other hands."""
 
     ordered: TopUpOrdered | None = None
     payment: str = ""
     refunds: Mapping[str, Refund] = field(default_factory=dict)
     disputed: frozenset[str] = frozenset()
+    found: frozenset[str] = frozenset()
 
     def evolve(self, stream: str, event: Event) -> "OrderRefunds":
         match event:
@@ -126,6 +134,8 @@ class OrderRefunds:
             case RefundFailed():
                 known = self.refunds[event.refund]
                 return self._with(replace(known, state="failed", failure=event.reason, ended=event.at))
+            case RefundFound():
+                return replace(self, found=self.found | {event.gateway_refund})
             case ChargebackOpened():
                 return replace(self, disputed=self.disputed | {event.chargeback})
             case ChargebackWon():
@@ -137,6 +147,11 @@ class OrderRefunds:
     def under_way(self) -> Refund | None:
         """There is one at most, so that the tax shares of refunds are cut off one after the other."""
         return next((refund for refund in self.refunds.values() if refund.is_open), None)
+
+    @property
+    def at_gateway(self) -> frozenset[str]:
+        """The gateway's ids of all refunds that are on record."""
+        return self.found | {refund.gateway_refund for refund in self.refunds.values() if refund.gateway_refund}
 
     @property
     def refunded_paise(self) -> int:
@@ -156,16 +171,23 @@ class Wallet:
     gone: Mapping[str, int] = field(default_factory=dict)
 
     def evolve(self, stream: str, event: Event) -> "Wallet":
-        now = replace(self, account=self.account.evolve(stream, event))
-        match event:
-            case CreditAdded():
-                return replace(now, orders={**self.orders, event.payment: event.order})
-            case CreditExpired():
-                return now._without({event.lot: event.amount})
-            case CreditWithdrawn():
-                return now._without(self.account.withheld[event.reference])
-            case _:
-                return now
+        return self.after([(stream, event)])
+
+    def after(self, facts: Iterable[tuple[str, Event]]) -> "Wallet":
+        """What `evolve` makes of many facts, in time that grows with their number alone."""
+        facts = list(facts)
+        orders, gone, withheld = dict(self.orders), Counter(self.gone), dict(self.account.withheld)
+        for _, event in facts:
+            match event:
+                case CreditAdded():
+                    orders[event.payment] = event.order
+                case CreditExpired():
+                    gone[event.lot] += event.amount
+                case CreditWithheld():
+                    withheld[event.reference] = event.parts
+                case CreditWithdrawn():
+                    gone.update(withheld[event.reference])
+        return Wallet(self.account.after(facts), orders, gone)
 
     def spent_of(self, lot: Lot) -> int:
         """Nano-rupees of the lot that calls have spent."""
@@ -175,9 +197,6 @@ class Wallet:
     def gifts_of(self, payment: str) -> list[Lot]:
         """The promo credit that came with a payment."""
         return self.account.gifts_of(payment)
-
-    def _without(self, parts: Mapping[str, int]) -> "Wallet":
-        return replace(self, gone={**self.gone, **{lot: self.gone.get(lot, 0) + parts[lot] for lot in parts}})
 
 
 def wallet_of(read: Reader, org: str) -> Wallet:
@@ -223,19 +242,24 @@ class RefundDesk:
 
         `refund` is our new id of it; with the id of a refund that was requested in the same way nothing more happens.
         Raises NotFound for a payment that is not the org's, Invalid `refund_too_large` or `invalid_amount`, Conflict
-        `nothing_to_refund`, `refund_under_way` or `idempotency_conflict`.
+        `nothing_to_refund`, `refund_under_way`, `too_many_refunds` or `idempotency_conflict`.
         """
-        order = ""
+        order, reason = "", _clean(reason)
+        sealed = self.seals.seal(org, reason) if reason else ""
 
         def decide(read: Reader) -> Decision:
             nonlocal order
             order, facts = _requested(
-                read, org=org, refund=refund, payment=payment, credit=credit, reason=_clean(reason)
+                read, org=org, refund=refund, payment=payment, credit=credit, reason=sealed, at=at
             )
             return facts
 
-        self.store.locked(decide, at=at, by=by)
-        return self.find(order).refunds[refund]
+        if self.store.look(decide):
+            self.store.locked(decide, at=at, by=by)
+        found = self.find(order).refunds[refund]
+        if reason_of(found, self.seals) != reason:
+            raise _used_before()
+        return found
 
     def pursue(self, order: str, *, at: int, by: str) -> None:
         """Takes the refund of this order that is under way, if there is one, as far as the gateway has it. What the
@@ -271,6 +295,16 @@ class RefundDesk:
 
         self.store.change(Change(payment_stream(order), OrderRefunds(), look), at=0, by="")
         return found
+
+    def note_found(self, order: str, gateway_refund: str, *, at: int, by: str) -> None:
+        """Takes the credit back for a refund of this order's payment that was not made by us, once it is processed. One
+        that is on record, or of a payment that was never credited, adds nothing."""
+        known = self.find(order)
+        if not known.payment or gateway_refund in known.at_gateway:
+            return
+        told = self.gateway.refund_status(gateway_refund)
+        if told.payment == known.payment and told.status == "processed":
+            self.store.locked(lambda read: _found(read, order, told), at=at, by=by)
 
     def _ask(self, refund: Refund, *, disputed: bool, at: int) -> GatewayRefund:
         """What the gateway has of the refund, which it makes if it has none. Raises Conflict if it refuses, or if the
@@ -312,10 +346,10 @@ class RefundDesk:
     def _made_before(self, refund: Refund) -> GatewayRefund | None:
         """A refund of the same payment and amount that is none of ours by its id: this one, or one made by hand in the
         gateway's dashboard. Either way the money has gone back, and the credit has to follow it."""
-        ours = {known.gateway_refund for known in self.find(refund.order).refunds.values()}
+        on_record = self.find(refund.order).at_gateway
         listed = self.gateway.refunds_of(refund.payment)
         for told in listed:
-            if told.id not in ours and told.amount_paise == refund.tax.total and told.status != "failed":
+            if told.id not in on_record and told.amount_paise == refund.tax.total and told.status != "failed":
                 return told
         self._check_all_listed(refund, listed)
         return None
@@ -367,17 +401,26 @@ class RefundDesk:
         self.store.locked(decide, at=at, by=by)
 
 
+def reason_of(refund: Refund, seals: Seals) -> str:
+    """The reason that the org gave, in clear; "" for none, and where the org has been erased."""
+    return (seals.open(refund.org, refund.reason) or "") if refund.reason else ""
+
+
 def note_refund(desk: RefundDesk, notice: WebhookNotice, *, at: int, by: str) -> None:
-    """A webhook about a refund says where to look, no more: what it tells may be late."""
-    if notice.payment is not None and notice.payment.order:
-        desk.pursue(notice.payment.order, at=at, by=by)
+    """A webhook about a refund says where to look, no more: what it tells may be late. The refund may be ours, or one
+    that was made in the gateway's dashboard."""
+    if notice.payment is None or not notice.payment.order:
+        return
+    desk.pursue(notice.payment.order, at=at, by=by)
+    if notice.refund is not None:
+        desk.note_found(notice.payment.order, notice.refund.id, at=at, by=by)
 
 
 # Decisions
 
 
 def _requested(
-    read: Reader, *, org: str, refund: str, payment: str, credit: int | None, reason: str
+    read: Reader, *, org: str, refund: str, payment: str, credit: int | None, reason: str, at: int
 ) -> tuple[str, Decision]:
     """The payment's order, and the facts of the request; none where it was made before."""
     wallet = wallet_of(read, org)
@@ -388,13 +431,15 @@ def _requested(
     known = read.fold(stream, OrderRefunds())
     if refund in wallet.account.references:
         earlier = known.refunds.get(refund)
-        if earlier is None or earlier.reason != reason or credit not in (None, earlier.credit):
-            raise Conflict("idempotency_conflict", "This Idempotency-Key belongs to another refund. Use a new key.")
+        if earlier is None or credit not in (None, earlier.credit):
+            raise _used_before()
         return order, []
     if known.under_way is not None:
         raise Conflict("refund_under_way", f"{known.under_way.id} of this payment is under way; wait for its end.")
     if known.disputed:
         raise Conflict("nothing_to_refund", DISPUTED)
+    if sum(earlier.requested > at - DAY for earlier in known.refunds.values()) >= REFUNDS_A_DAY:
+        raise Conflict("too_many_refunds", f"A payment can be refunded {REFUNDS_A_DAY} times a day; ask tomorrow.")
     assert known.ordered is not None
     wanted, tax = _share(known, credit, most=refundable(wallet, payment, available=read.balance(org).available))
     parts = {payment: wanted} | {gift.id: gift.left for gift in wallet.gifts_of(payment) if gift.left}
@@ -478,6 +523,35 @@ def _failed(refund: Refund, reason: str) -> Callable[[Reader], Decision]:
     return facts
 
 
+def _found(read: Reader, order: str, told: GatewayRefund) -> Decision:
+    """A refund that others made, and what of the payment's credit is there to be withdrawn for it."""
+    stream = payment_stream(order)
+    known = read.fold(stream, OrderRefunds())
+    if told.id in known.at_gateway:
+        return []
+    if known.under_way is not None and known.under_way.state == "requested":
+        raise Unavailable("payments_unavailable", f"This may be {known.under_way.id}; tell it again later.")
+    assert known.ordered is not None
+    org, account = known.ordered.org, account_of(read, known.ordered.org)
+    amount = demand(known.ordered.tax, told.amount_paise)
+    parts = own_parts(account, known.payment, amount=amount, available=read.balance(org).available)
+    found = RefundFound(
+        org=org,
+        payment=known.payment,
+        gateway_refund=told.id,
+        amount_paise=told.amount_paise,
+        withdrawn=parts.get(known.payment, 0),
+    )
+    if not parts:
+        return [(stream, found)]
+    total, spent = sum(parts.values()), account.spent
+    return [
+        (stream, found),
+        (f"account:{org}", CreditWithheld(org=org, reference=told.id, amount=total, parts=parts, spent=spent)),
+        (f"account:{org}", CreditWithdrawn(org=org, reference=told.id, amount=total, spent=spent)),
+    ]
+
+
 def _document_back(original: Document, refund: Refund, told: GatewayRefund, *, at: int) -> Document:
     kind = KINDS[original.kind].refund
     assert kind is not None, f"{original.number} is a {original.kind}, which nothing takes back"
@@ -491,6 +565,10 @@ def _document_back(original: Document, refund: Refund, told: GatewayRefund, *, a
         refund_id=refund.id,
         refers_to=Original(number=original.number, issued_at=original.issued_at),
     )
+
+
+def _used_before() -> Conflict:
+    return Conflict("idempotency_conflict", "This Idempotency-Key belongs to another refund. Use a new key.")
 
 
 def _clean(reason: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from domain.accounts.org import Org
 from domain.kernel.clock import SECOND
 from domain.kernel.errors import Conflict, Invalid
 from domain.kernel.events import Event
@@ -23,7 +24,7 @@ from domain.payments.document import Buyer, Document, Supplier
 from domain.payments.events import PaymentCaptured, PromoMissed, PromoRedeemed, Tax, TopUpOrdered
 from domain.payments.issue import issue, text_to_seal
 from domain.payments.numbering import DocumentKind
-from domain.payments.payment import Order, may_be_taken, misfit, news, payment_stream
+from domain.payments.payment import Order, may_be_taken, misfit, news, payment_stream, set_aside
 from domain.payments.ports import GatewayPayment, PaymentGateway
 from domain.payments.promo import Promo, check_promo, obstacle, promo_grant, promo_stream, redemption_stream
 from domain.payments.tax import GstMode, credit_nanos, split
@@ -74,7 +75,9 @@ class Till:
         Raises Invalid `invalid_amount`, `billing_address_required` or `promo_invalid`, Conflict `promo_redeemed`.
         """
         ordered = self._ordered(org=org, profile=profile, rupees=rupees, promo=promo)
-        extra = check_promo(self.store, org=org, code=promo, at=at).credit(ordered.credit) if promo else 0
+        extra = 0
+        if promo:
+            extra = check_promo(self.store, org=org, code=promo, bought=ordered.credit, at=at).credit(ordered.credit)
         order = self.gateway.create_order(
             amount_paise=ordered.tax.total, receipt=receipt, notes={"org": org, "credit": show_inr(ordered.credit)}
         )
@@ -88,7 +91,7 @@ class Till:
 
     def credit_of(self, amount: int) -> int:
         """Nano-rupees of credit that a top-up of `amount` nano-rupees buys, wherever the buyer is."""
-        return credit_nanos(self._tax(amount // NANOS_PER_PAISA, place=self.terms.supplier.state))
+        return credit_nanos(self._tax(amount // NANOS_PER_PAISA, place=self.terms.supplier.state, special_zone=False))
 
     def find(self, order: str) -> Order:
         """The order as the log has it now; one of status `unknown` if it is none of ours."""
@@ -148,7 +151,7 @@ class Till:
                 "billing_address_required",
                 "Tell us where you are billed first, with PUT /me/billing/address: the State decides on the tax.",
             )
-        tax = self._tax(rupees * PAISE_PER_RUPEE, place=profile.state)
+        tax = self._tax(rupees * PAISE_PER_RUPEE, place=profile.state, special_zone=profile.special_zone)
         return TopUpOrdered(
             org=org,
             order="",
@@ -157,11 +160,19 @@ class Till:
             place_of_supply=profile.state,
             buyer=profile.buyer,
             promo=promo,
+            special_zone=profile.special_zone,
         )
 
-    def _tax(self, paise: int, *, place: str) -> Tax:
+    def _tax(self, paise: int, *, place: str, special_zone: bool) -> Tax:
         terms = self.terms
-        return split(paise, mode=terms.mode, percent=terms.percent, supplier_state=terms.supplier.state, place=place)
+        return split(
+            paise,
+            mode=terms.mode,
+            percent=terms.percent,
+            supplier_state=terms.supplier.state,
+            place=place,
+            special_zone=special_zone,
+        )
 
     def _collect(self, payment: GatewayPayment) -> GatewayPayment:
         """Takes what the payer's bank has authorised. A refusal may mean that it was taken already."""
@@ -215,7 +226,7 @@ class Said:
 
 def decide_payment(read: Reader, said: Said, *, at: int) -> Decision:
     """All that follows from the gateway's word on a payment. Credit, promo credit and document come with the capture,
-    and never without it."""
+    and never without it. Money for an org that is deleted by then is set aside: nobody could spend its credit."""
     payment = said.payment
     stream = payment_stream(payment.order, payment.id)
     order = read.fold(stream, Order())
@@ -224,6 +235,8 @@ def decide_payment(read: Reader, said: Said, *, at: int) -> Decision:
         return []
     if not isinstance(fact, PaymentCaptured):
         return [(stream, fact)]
+    if read.fold(f"org:{order.org}", Org()).deleted is not None:
+        return [(stream, set_aside(order, payment, "org_deleted"))]
     assert order.ordered is not None
     assert said.draft is not None, f"{payment.id} fits its order, but nobody drafted its document"
     ordered = order.ordered
@@ -249,7 +262,7 @@ def _promo(read: Reader, ordered: TopUpOrdered, payment: GatewayPayment, stream:
     promo = read.fold(promo_stream(code), Promo())
     account = account_of(read, ordered.org)
     paid = payment.created_seconds * SECOND
-    if why := obstacle(read, promo, code=code, account=account, at=paid):
+    if why := obstacle(read, promo, code=code, account=account, bought=ordered.credit, at=paid):
         return [(stream, PromoMissed(org=ordered.org, code=code, payment=payment.id, reason=why))]
     amount = promo.credit(ordered.credit)
     granted = CreditGranted(

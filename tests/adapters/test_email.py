@@ -99,7 +99,7 @@ def test_a_wrong_password_is_our_trouble_and_not_the_mail_s() -> None:
 def test_a_mail_that_the_server_refuses_is_refused_for_good(command: str) -> None:
     with mailbox() as box:
         box.refuse[command] = "550 No such user: <asha@example.org>"
-        with pytest.raises(MailRefused, match="^refused with 550$"):
+        with pytest.raises(MailRefused, match=r"^refused with 550$"):
             mailer(box.port).send(letter())
 
 

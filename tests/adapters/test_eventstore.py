@@ -9,7 +9,7 @@ import pytest
 
 from adapters.eventstore import EventStore
 from adapters.log import LogReader
-from adapters.postgres import connect, make_pool
+from adapters.postgres import LOG_LOCK, connect, make_pool
 from domain.accounts.events import OrgCreated, WorkspaceRenamed
 from domain.accounts.org import Org
 from domain.accounts.service import create_workspace, delete_workspace, update_workspace
@@ -70,6 +70,16 @@ def test_a_failing_guard_takes_its_facts_with_it(store: EventStore, log: LogRead
     with pytest.raises(Unavailable):
         given_key(store, "org_a", key="key_taken")
     assert log.stream("key:key_taken") == []
+
+
+def test_a_look_makes_nobody_wait_and_waits_for_nobody(store: EventStore, database_url: str) -> None:
+    given_org(store, "org_a", inr=100)
+    with connect(database_url) as connection, connection.transaction():
+        connection.execute("select pg_advisory_xact_lock(%s)", (LOG_LOCK,))
+        seen = store.look(lambda read: (read.count("account:org_a"), read.balance("org_a").available))
+    assert seen == (1, rupees(100))
+    with pytest.raises(NotFound):
+        store.look(lambda read: read.balance("org_none"))
 
 
 def test_a_repeated_grant_is_harmless(store: EventStore, database_url: str) -> None:

@@ -42,6 +42,17 @@ def test_a_variable_sets_its_field(monkeypatch: pytest.MonkeyPatch, variable: st
     assert getattr(Settings(), field) == value
 
 
+def test_real_money_is_not_taken_on_specimen_documents(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BR_RAZORPAY_KEY_ID", "rzp_live_x")
+    monkeypatch.setenv("BR_RAZORPAY_KEY_SECRET", "secret")
+    monkeypatch.setenv("BR_SUPPLIER_NAME", "Acme Private Limited")
+    monkeypatch.setenv("BR_SUPPLIER_GSTIN", "29AAGCB7383J1Z4")
+    with pytest.raises(ValidationError, match="BR_SUPPLIER_ADDRESS"):
+        Settings()
+    monkeypatch.setenv("BR_SUPPLIER_ADDRESS", "1 MG Road; Bengaluru 560001")
+    assert Settings().razorpay_key_id == "rzp_live_x"
+
+
 def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "")
     monkeypatch.setenv("PORT", "")

@@ -364,12 +364,12 @@ def test_payments_are_simulated_with_fresh_secrets_and_other_commands_know_them(
 def test_payments_are_not_simulated_when_there_is_a_key_and_it_is_written_nowhere(
     launch: Callable[..., Product],
 ) -> None:
-    key = {"BR_RAZORPAY_KEY_ID": "rzp_live_x", "BR_RAZORPAY_KEY_SECRET": "s3cret-of-the-account"}
+    key = {"BR_RAZORPAY_KEY_ID": "rzp_test_x", "BR_RAZORPAY_KEY_SECRET": "s3cret-of-the-account"}
     product = launch(ELSEWHERE | key).until_ready()
     assert "payments" not in product.pids
     assert "payments are simulated" not in product.output
     assert product.facts["payments_url"] is None
-    assert product.ask()["BR_RAZORPAY_KEY_ID"] == "rzp_live_x"
+    assert product.ask()["BR_RAZORPAY_KEY_ID"] == "rzp_test_x"
     assert "s3cret" not in (product.home / "run.json").read_text()
     assert beside_product(Settings(home=product.home)).razorpay_key_id is None
 
@@ -408,6 +408,7 @@ def test_sign_in_is_not_simulated_where_it_is_set_up_or_others_could_reach_it(
     assert "identity" not in product.pids
     assert "Sign-in is simulated" not in product.output
     assert product.facts["identity_url"] is None
+    assert ("payments" in product.pids) == (not {"HOST", "BR_PUBLIC_URL"} & set(why_not))
     seen = product.ask()
     assert seen["BR_GITHUB_URL"] is None
     assert seen["BR_GOOGLE_CLIENT_ID"] == why_not.get("BR_GOOGLE_CLIENT_ID")

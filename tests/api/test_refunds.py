@@ -22,7 +22,7 @@ from tests.api.test_management import Client, minted
 from tests.given import PEPPER, Minted, given_org
 from tests.simulated_razorpay import KEY_ID, KEY_SECRET, WEBHOOK_SECRET, Simulated, simulated_razorpay
 
-ADDRESS = {"name": "Asha Sharma", "state": "29", "pin": "560025"}
+ADDRESS = {"name": "Asha Sharma", "address": ["12 MG Road"], "state": "29", "pin": "560025"}
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,8 @@ def test_a_refund_is_pending_then_processed(client: Client, razorpay: Simulated,
     assert reply.status_code == 201, reply.text
     refund = reply.json()
     assert refund["gateway_refund_id"].startswith("rfnd_")
+    assert refund["reason"] == "too much"
+    assert not any(b"too much" in bytes(fact[4]) for fact in client.services.log.after(0, limit=10_000))
     assert {name: refund[name] for name in ("payment_id", "status", "credit_inr", "tax_inr", "refunded_inr")} == {
         "payment_id": payment,
         "status": "pending",
@@ -156,7 +158,8 @@ def test_what_cannot_be_refunded_is_refused(client: Client, razorpay: Simulated,
     assert refused(key, payment_id=payment, reason="a\nb") == (400, "invalid_request")
     assert ask(client, key, payment, amount_inr=40).status_code == 201
     assert refused(key, payment_id=payment) == (409, "refund_under_way")
-    assert client.code("GET", "/me/billing/refunds/refund_x", key.secret) == (404, "not_found")
+    for unknown in ("refund_x", "refund%00x"):
+        assert client.code("GET", f"/me/billing/refunds/{unknown}", key.secret) == (404, "not_found")
 
 
 def test_a_refund_is_shown_to_its_org_alone(client: Client, razorpay: Simulated, key: Minted) -> None:
@@ -308,11 +311,16 @@ def test_an_address_is_set_and_shown(client: Client) -> None:
         "state": "29",
         "gstin": "29aagcb7383j1z4",
         "email": "accounts@acme.example",
+        "special_zone": True,
     }
     shown = client("PUT", "/me/billing/address", key.secret, wanted).json()
     assert shown == wanted | {"pin": "560025", "gstin": "29AAGCB7383J1Z4", "state_name": "Karnataka", "hint": None}
     assert client("GET", "/me/billing/address", key.secret).json() == shown
     assert client("PUT", "/me/billing/address", key.secret, wanted).json() == shown
+    ordered = client("POST", "/me/billing/topup", key.secret, {"amount_inr": 500}).json()
+    found = client.services.till.find(ordered["order_id"]).ordered
+    assert found is not None
+    assert (found.tax.igst, found.place_of_supply, found.special_zone) == (9_000, "29", True)
     facts = client.services.log.stream("billing:org_a")
     assert len(facts) == 1, "the same address again is no news"
     assert b"Acme" not in b"".join(row[4] for row in client.services.log.after(facts[0].position - 1, limit=1))
@@ -335,8 +343,10 @@ def test_slips_in_an_address_are_named(client: Client) -> None:
     assert refused(state="99") == (400, "invalid_request", "state")
     assert refused(gstin="29AAGCB7383J1Z5") == (400, "invalid_gstin", "gstin")
     assert refused(gstin="27AAPFU0939F1ZV") == (400, "invalid_gstin", "gstin")
+    assert refused(special_zone=True) == (400, "invalid_gstin", "gstin")
+    assert refused(address=[]) == (400, "invalid_request", "address")
     assert refused(country="France") == (400, "invalid_request", "country")
-    without = client("PUT", "/me/billing/address", key.secret, {"name": "Asha"})
+    without = client("PUT", "/me/billing/address", key.secret, {"name": "Asha", "address": ["x"]})
     assert (without.status_code, without.json()["error"]["param"]) == (400, "state")
 
 

@@ -19,10 +19,13 @@ from adapters.settings import Settings
 from adapters.wiring import App, build
 from api.counter import Counter
 from domain.kernel.clock import SECOND
+from domain.kernel.errors import Unavailable
 from domain.kernel.money import rupees
 from domain.keys.service import KeyTerms
 from domain.payments.events import PaymentCaptured, PaymentSetAside, PromoCreated
+from domain.payments.payment import Order
 from domain.payments.promo import create_promo
+from projections.payments import open_orders, open_orders_of
 from projections.runner import Runner
 from projections.verify import verify
 from tests.api.test_management import Client, minted
@@ -159,6 +162,26 @@ def test_an_order_tells_credit_tax_and_all_that_the_checkout_needs(
 def test_only_whole_rupees_within_the_limits_are_taken(client: Client, key: Minted, amount: Any) -> None:
     body = {"amount_inr": amount}
     assert client.code("POST", "/me/billing/topup", key.secret, body) == (400, "invalid_amount")
+
+
+def test_an_org_orders_only_so_much_without_paying(
+    new_app: Callable[..., App], key: Minted, gateway: Simulated
+) -> None:
+    client = Client(new_app(open_orders_max=2))
+    other = customer(client, "org_b")
+    paid, left = ordered(client, key)["order_id"], ordered(client, key)["order_id"]
+    client.project()
+    assert client.code("POST", "/me/billing/topup", key.secret, {"amount_inr": 500}) == (409, "too_many_orders")
+    ordered(client, other)
+    client.services.till.look(gateway.pay(paid)["id"], learned="operator", at=client.services.clock(), by="test")
+    client.project()
+    newest = ordered(client, key)["order_id"]
+    client.project()
+    assert client.code("POST", "/me/billing/topup", key.secret, {"amount_inr": 500}) == (409, "too_many_orders")
+    with client.services.reading() as connection:
+        rows = open_orders(connection, created_after=0, created_before=2**62)
+        assert open_orders_of(connection, "org_a", created_after=client.services.clock()) == 0
+    assert (len(rows), rows[0][0], rows[2][0]) == (3, newest, left), "each org has its turn first"
 
 
 def test_an_org_without_an_address_is_asked_for_it(client: Client) -> None:
@@ -415,6 +438,21 @@ def test_a_payment_that_cannot_be_recorded_stops_no_other(
         waiting.append((said if payment != paid[1] else replace(said, draft=None), Future()))
     Counter(app)._write(waiting)
     assert [isinstance(done.exception(), AssertionError) for _, done in waiting] == [False, True, False]
+    assert available(client) == rupees(200)
+
+
+def test_a_payment_that_postgresql_refuses_stops_no_other(client: Client, key: Minted, gateway: Simulated) -> None:
+    app = client.services
+    paid = [gateway.pay(ordered(client, key, 100)["order_id"])["id"] for _ in range(3)]
+    till, waiting = app.till, []
+    for payment in paid:
+        found = till.gateway.payment(payment)
+        said = till.hear(found, till.find(found.order), learned="webhook")
+        if payment == paid[0]:
+            said = replace(said, payment=replace(found, order="order_\0"))
+        waiting.append((said, Future[Order]()))
+    Counter(app)._write(waiting)
+    assert [isinstance(done.exception(), Unavailable) for _, done in waiting] == [True, False, False]
     assert available(client) == rupees(200)
 
 

@@ -10,6 +10,7 @@ from tests.journeys.customers import Customer, until
 from tests.product import Product
 from tests.simulated_razorpay import Simulated
 
+ADDRESS = {"name": "Asha Sharma", "address": ["1 MG Road"], "city": "Kochi", "pin": "682001", "state": "32"}
 DAYS = 86_400
 
 
@@ -28,7 +29,7 @@ def payer(new_customer: NewCustomer) -> Customer:
     """A customer without credit, whose billing address is known."""
     customer = new_customer(inr="0")
     with customer.http() as http:
-        assert http.put("/me/billing/address", json={"name": "Asha Sharma", "state": "32"}).status_code == 200
+        assert http.put("/me/billing/address", json=ADDRESS).status_code == 200
     return customer
 
 

@@ -178,7 +178,7 @@ def test_the_readmes_commands_work(product: Product) -> None:
     for line in block_with("bharatrouter org create").splitlines():
         words = shlex.split(line.replace("org_…", org), comments=True)
         assert words.pop(0) == "bharatrouter"
-        if "--follow" in words:
+        if "--follow" in words or "usr_…" in words:  # one never ends, the other ends a person
             continue
         product.cli(*words)
         ran += 1

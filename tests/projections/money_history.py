@@ -59,6 +59,7 @@ class _Money(_Play):
         self.taxes: dict[str, Tax] = {}
         self.streams: dict[str, str] = {}
         self.issued: Counter[str] = Counter()
+        self.receipts: dict[str, str] = {}
         self.refunded: dict[str, int] = {}
         self.open: list[tuple[str, str, str, int]] = []
 
@@ -112,9 +113,13 @@ class _Money(_Play):
             gift = CreditGranted(**common, grant=promo_grant(code), amount=amount, reason="Diwali", spent=spent)
             redeemed = PromoRedeemed(**common, code=code, amount=amount)
             facts += [(f"account:{org}", gift), (redemption_stream(code), redeemed)]
-        self.note_all([*facts, self.document(org, "receipt_voucher", payment, tax, at)])
+        receipt = self.document(org, "receipt_voucher", payment, tax, at)
+        self.receipts[payment] = receipt[1].number
+        self.note_all([*facts, receipt])
 
-    def document(self, org: str, kind: DocumentKind, payment: str, tax: Tax, at: int, *, refund: str = "") -> Line:
+    def document(
+        self, org: str, kind: DocumentKind, payment: str, tax: Tax, at: int, *, refund: str = ""
+    ) -> tuple[str, DocumentIssued]:
         series = series_of(kind, at)
         self.issued[series] += 1
         issued = DocumentIssued(
@@ -127,6 +132,7 @@ class _Money(_Play):
             place_of_supply="29",
             facts="",
             refund=refund,
+            original=self.receipts[payment] if refund else "",
         )
         return document_stream(series), issued
 
@@ -184,11 +190,17 @@ class _Money(_Play):
         before = self.refunded.get(payment, 0)
         self.refunded[payment] = before + paise
         tax = refund_share(self.taxes[payment], taxable=paise, refunded_before=before)
+        voucher = self.document(org, "refund_voucher", payment, tax, at, refund=reference)
         processed = RefundProcessed(
-            at=at, org=org, refund=reference, payment=payment, tax=tax, credit=paise * NANOS_PER_PAISA
+            at=at,
+            org=org,
+            refund=reference,
+            payment=payment,
+            tax=tax,
+            credit=paise * NANOS_PER_PAISA,
+            document=voucher[1].number,
         )
         withdrawn = self.concluded(CreditWithdrawn, org, reference, at)
-        voucher = self.document(org, "refund_voucher", payment, tax, at, refund=reference)
         self.note_all([(stream, processed), withdrawn, voucher])
 
     def dispute(self, one: int, two: int, at: int) -> None:

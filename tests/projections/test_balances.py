@@ -212,7 +212,7 @@ def test_lines_say_what_they_were_and_which_payment_was_behind_them(
         ("topup", 500, "pay_1", "Top-up", 610),
         ("promo", 50, "pay_1", "TEN", 660),
         ("topup", 70, "pay_2", "Top-up", 730),
-        ("refund", -250, "pay_1", "no use", 480),
+        ("refund", -250, "pay_1", "Refund", 480),
         ("refund", -70, "pay_2", "Chargeback", 410),
         ("expiry", -100, "", "Sign-up credit", 310),
     ]

@@ -12,9 +12,9 @@ from domain.kernel.clock import ist_month
 from domain.kernel.events import Event
 from domain.ledger.account import Account
 from domain.ledger.chart import CHART, DIRECTION, ENTRIES, entry_of
-from domain.ledger.events import CreditAdded, CreditExpired, CreditGranted
+from domain.ledger.events import CreditAdded, CreditExpired, CreditGranted, CreditWithdrawn, CreditWithheld
 from domain.ledger.guards import Guards, evolve
-from domain.payments.events import DocumentIssued, PaymentCaptured, PaymentSetAside, Tax
+from domain.payments.events import DocumentIssued, PaymentCaptured, PaymentSetAside, RefundFound, Tax
 from domain.payments.numbering import KINDS
 from projections.books import Balance, credit_by_origin, end_of_month, month_of_books, trial_balance
 from projections.runner import Runner
@@ -164,10 +164,22 @@ def long_books(new_runner: tuple[Runner, psycopg.Connection]) -> tuple[Runner, p
     return runner, connection, lines
 
 
+def test_a_refund_by_other_hands_takes_credit_and_leaves_the_rest_as_a_loss() -> None:
+    withheld = CreditWithheld(org="o", reference="rfnd_1", amount=70, parts={"pay_1": 50, "promo:X": 20})
+    gone = CreditWithdrawn(org="o", reference="rfnd_1", amount=70)
+    found = RefundFound(org="o", payment="pay_1", gateway_refund="rfnd_1", amount_paise=1, withdrawn=50)
+    assert shown(entered([found, withheld, gone])) == {
+        "customer_credit": 70,
+        "credit_taken_back": -20,
+        "chargeback_losses": 10_000_000 - 50,
+        "gateway_clearing": -10_000_000,
+    }
+
+
 def test_the_long_history_has_nearly_every_kind_of_entry(long_books: tuple[Runner, psycopg.Connection, list]) -> None:
     _, _, lines = long_books
     used = {type(event) for _, event in lines} & set(ENTRIES)
-    assert set(ENTRIES) - used == {CreditExpired, PaymentSetAside}
+    assert set(ENTRIES) - used == {CreditExpired, PaymentSetAside, RefundFound}
 
 
 def test_as_of_a_moment_is_what_a_replay_to_it_gives(long_books: tuple[Runner, psycopg.Connection, list]) -> None:

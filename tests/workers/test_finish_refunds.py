@@ -10,7 +10,7 @@ import pytest
 
 from adapters.settings import Settings
 from adapters.wiring import App, build
-from domain.kernel.errors import NotFound, Unavailable
+from domain.kernel.errors import Unavailable
 from domain.kernel.money import rupees
 from domain.payments.refunds import Refund
 from projections.runner import Runner
@@ -102,16 +102,14 @@ def test_what_became_of_a_refund_is_heard_without_any_webhook(
     assert verify(app.database_url).ok
 
 
-def test_a_refund_that_is_stuck_does_not_keep_the_others(app: App, gateway: RefundingGateway) -> None:
+def test_a_refund_that_the_gateway_has_lost_does_not_keep_the_others(app: App, gateway: RefundingGateway) -> None:
     stuck, other = requested(app, gateway, "refund_0001"), requested(app, gateway, "refund_0002")
     finish_refunds(app)
     del gateway.by_key[stuck.id]
-    with pytest.raises(NotFound):
-        app.refunds.pursue(stuck.order, at=app.clock(), by="test")
     gateway.ends(other.id, "processed")
     project(app)
     assert finish_refunds(app) == 2
-    assert (now(app, stuck).state, now(app, other).state) == ("pending", "processed")
+    assert (now(app, stuck).state, now(app, other).state) == ("failed", "processed")
 
 
 @pytest.mark.parametrize("fault", [Unavailable("payments_unavailable", "not understood"), ValueError("a fault")])

@@ -20,6 +20,8 @@ from domain.kernel.clock import DAY
 from domain.kernel.errors import NotFound, Unauthenticated
 from domain.kernel.money import rupees
 from domain.kernel.store import Decision, Store, fold
+from domain.keys.events import TrialBegan
+from domain.keys.trial import trial_stream
 from domain.ledger.account import Account
 from domain.ledger.events import CreditGranted
 from tests.given import NOON, PEPPER, given_person, given_session, given_team, proof, seal_openly
@@ -127,6 +129,15 @@ def test_credit_comes_once_the_address_is_verified(store: MemoryStore) -> None:
     assert credit_of(store) == ["org_a"]
     assert come(store, proof("asha", email="asha@new.example")).person == "usr_a"
     assert credit_of(store) == ["org_a"], "a second address brings no second credit"
+
+
+@pytest.mark.parametrize("credit", [0, 100])
+def test_credit_that_comes_with_a_verified_address_ends_the_trial(store: MemoryStore, credit: int) -> None:
+    come(store, proof("asha", verified=False), fresh="a")
+    store.facts.append((trial_stream("org_a"), TrialBegan(org="org_a", rpm_limit=1, daily_limit=1)))
+    before = len(store.facts)
+    come(store, proof("asha"), credit=credit)
+    assert ("TrialEnded" in store.names(before)) is (credit > 0)
 
 
 def test_an_address_that_is_no_longer_theirs_links_nobody_to_them(store: MemoryStore) -> None:

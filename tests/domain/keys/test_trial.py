@@ -7,12 +7,13 @@ from domain.kernel.errors import Invalid
 from domain.kernel.money import Balance, rupees
 from domain.kernel.store import fold
 from domain.keys.directory import Caller, Directory
+from domain.keys.events import TrialBegan
 from domain.keys.key import key_digest, make_secret
 from domain.keys.service import KeyTerms, KeyWishes, mint_key, update_key
-from domain.keys.trial import TrialTerms, needs_trial
+from domain.keys.trial import TrialTerms, end_overtaken_trial, needs_trial
 from domain.ledger.account import Account
 from domain.ledger.credit import grant_credit
-from domain.ledger.events import CreditAdded, CreditGranted
+from domain.ledger.events import CreditAdded, CreditGranted, CreditHeld
 from tests.given import NOON, PEPPER, given_org
 from tests.memory_store import MemoryStore
 
@@ -77,6 +78,27 @@ def test_credit_that_comes_while_a_trial_begins_ends_it(store: MemoryStore) -> N
     grant_credit(store, org="org_a", grant="g", amount=1, reason="r", at=NOON, by="test")
     assert caller(store, mint(store, "key_1")).tier == "standard"
     assert store.names()[-2:] == ["KeyMinted", "TrialEnded"]
+
+
+def test_credit_that_is_all_in_calls_ends_a_trial_too(store: MemoryStore) -> None:
+    """It came in, and a call of a standard key took it, before the trial key was there."""
+    mint(store, "key_0", trial=None)
+    grant_credit(store, org="org_a", grant="g", amount=5, reason="r", at=NOON, by="test")
+    held = CreditHeld(
+        at=NOON,
+        org="org_a",
+        key="key_0",
+        workspace="ws_org_a",
+        amount=5,
+        expires=NOON + 1,
+        endpoint="chat",
+        model="m",
+        candidates=("p/m",),
+    )
+    store.facts += [("trial:org_a", TrialBegan(org="org_a", rpm_limit=1, daily_limit=1)), ("request:r", held)]
+    assert store.balance("org_a").available == 0
+    end_overtaken_trial(store, org="org_a", at=NOON, by="test")
+    assert store.names()[-1] == "TrialEnded"
 
 
 def test_an_operator_who_opens_no_model_gives_no_trial(store: MemoryStore) -> None:

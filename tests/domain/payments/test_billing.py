@@ -3,6 +3,7 @@
 from dataclasses import astuple
 from typing import Any
 
+import msgspec
 import pytest
 
 from domain.kernel.errors import Invalid
@@ -44,13 +45,24 @@ def test_a_buyer_is_cleaned() -> None:
     assert check_buyer(given) == Buyer(**ACME)
 
 
-def test_a_name_and_a_state_are_enough_for_a_person() -> None:
-    assert check_buyer(Buyer(name="Asha", state="32", gstin="")) == Buyer(name="Asha", state="32")
+def test_name_address_and_state_are_enough_for_a_person() -> None:
+    asha = Buyer(name="Asha", address=("12 MG Road",), state="32")
+    assert check_buyer(msgspec.structs.replace(asha, gstin="")) == asha
+    with pytest.raises(Invalid) as refused:
+        check_buyer(msgspec.structs.replace(asha, address=(" ",)))
+    assert refused.value.param == "address"
+
+
+def test_a_special_zone_is_known_by_its_gstin() -> None:
+    assert check_buyer(Buyer(**ACME, special_zone=True)).special_zone
+    with pytest.raises(Invalid) as refused:
+        check_buyer(Buyer(**ACME | {"gstin": None}, special_zone=True))
+    assert (refused.value.code, refused.value.param) == ("invalid_gstin", "gstin")
 
 
 @pytest.mark.parametrize("name", ["आशा शर्मा", "ക്ഷിതിൻ\u200d", "Zoë O'Brien & Söhne"])
 def test_names_are_written_in_any_script(name: str) -> None:
-    assert check_buyer(Buyer(name=name, state="32")).name == name
+    assert check_buyer(Buyer(name=name, address=("12 MG Road",), state="32")).name == name
 
 
 @pytest.mark.parametrize(
@@ -87,7 +99,7 @@ def test_a_slip_is_named(changed: dict[str, Any], code: str, param: str) -> None
     [("560025", "29", False), ("560025", "32", True), ("", "32", False), ("999999", "32", False)],
 )
 def test_a_pin_of_another_state_is_a_hint_and_no_error(pin: str, state: str, hinted: bool) -> None:
-    buyer = check_buyer(Buyer(name="Asha", pin=pin, state=state))
+    buyer = check_buyer(Buyer(name="Asha", address=("12 MG Road",), pin=pin, state=state))
     hint = pin_hint(buyer)
     assert (hint is not None) == hinted
     if hint is not None:
@@ -106,8 +118,11 @@ def profile(store: MemoryStore) -> BillingProfile:
 
 def test_the_profile_is_what_was_set_last() -> None:
     store = MemoryStore()
-    assert astuple(profile(store)) == ("", "", False, None)
-    set_billing_address(store, org="org_a", buyer="sealed", state="29", registered=True, at=NOON, by="key:k")
+    assert astuple(profile(store)) == ("", "", False, False, None)
+    set_billing_address(
+        store, org="org_a", buyer="sealed", state="29", registered=True, special_zone=True, at=NOON, by="key:k"
+    )
+    assert profile(store).special_zone
     set_low_balance(store, org="org_a", threshold=rupees(50), at=NOON, by="key:k")
     set_billing_address(store, org="org_a", buyer="sealed anew", state="32", registered=False, at=NOON, by="key:k")
     assert profile(store) == BillingProfile(buyer="sealed anew", state="32", threshold=rupees(50))

@@ -30,8 +30,17 @@ def create(store: MemoryStore, **terms: Any) -> int | None:
     return create_promo(store, PromoCreated(**terms), at=NOON, by="operator")
 
 
-def check(store: MemoryStore, code: str, *, at: int = NOON) -> Promo:
-    return check_promo(store, org="org_a", code=code, at=at)
+def check(store: MemoryStore, code: str, *, bought: int | None = None, at: int = NOON) -> Promo:
+    return check_promo(store, org="org_a", code=code, bought=bought, at=at)
+
+
+def test_a_code_may_ask_for_a_least_purchase(store: MemoryStore) -> None:
+    create(store, **FIXED, bought_min=rupees(500))
+    assert check(store, "DIWALI26").terms is not None, "how much is bought is not known yet"
+    assert check(store, "DIWALI26", bought=rupees(500)).credit(rupees(500)) == rupees(50)
+    with pytest.raises(Invalid, match="₹500") as refused:
+        check(store, "DIWALI26", bought=rupees(500) - 1)
+    assert refused.value.code == "promo_invalid"
 
 
 @pytest.mark.parametrize(("given", "clean"), [("diwali26", "DIWALI26"), (" ABC ", "ABC"), ("9" * 20, "9" * 20)])
@@ -54,6 +63,7 @@ def test_what_cannot_be_a_code_is_refused(given: str) -> None:
         FIXED | {"percent": 10, "cap": 1},
         FIXED | {"cap": 1},
         FIXED | {"fixed": 0},
+        FIXED | {"bought_min": 0},
         FIXED | {"fixed": 10**18},
         PERCENT | {"cap": None},
         PERCENT | {"percent": 0},

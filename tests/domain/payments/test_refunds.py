@@ -12,10 +12,10 @@ from domain.kernel.clock import DAY
 from domain.kernel.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
 from domain.kernel.money import NANOS_PER_PAISA, rupees
 from domain.ledger.events import CreditReturned, CreditWithdrawn, CreditWithheld
-from domain.payments.events import DocumentIssued, RefundProcessed
+from domain.payments.events import DocumentIssued, RefundFound, RefundProcessed
 from domain.payments.issue import as_issued
 from domain.payments.ports import WebhookNotice
-from domain.payments.refunds import note_refund, refund_id
+from domain.payments.refunds import REFUNDS_A_DAY, note_refund, reason_of, refund_id
 from tests.domain.payments.refund_scene import ORG, Scene
 from tests.domain.payments.till import TERMS, PlainSeals
 from tests.given import given_org
@@ -39,6 +39,7 @@ def test_a_refund_is_withheld_accepted_and_then_gone_with_a_voucher(scene: Scene
     refund = scene.request(payment, reason="no longer needed")
     assert scene.store.names(before) == ["RefundRequested", "CreditWithheld"]
     assert (refund.state, refund.credit, refund.tax.total) == ("requested", rupees(100), 11_800)
+    assert (refund.reason, reason_of(refund, PlainSeals())) == (f"{ORG}|no longer needed", "no longer needed")
     assert (scene.available, scene.withheld) == (0, rupees(100))
     scene.pursue(refund.id)
     assert scene.store.names(before + 2) == ["RefundAccepted"]
@@ -86,6 +87,17 @@ def test_a_refund_that_fails_brings_the_credit_back(scene: Scene) -> None:
     scene.check()
     assert scene.refunded(payment).state == "processed", "it can be asked for again"
     scene.check()
+
+
+def test_a_payment_is_refunded_so_many_times_a_day(scene: Scene) -> None:
+    payment = scene.pay(100)
+    for _ in range(REFUNDS_A_DAY):
+        scene.refunded(payment, inr=2)
+    with pytest.raises(Conflict) as refused:
+        scene.request(payment, inr=2)
+    assert refused.value.code == "too_many_refunds"
+    scene.at += DAY
+    assert scene.refunded(payment, inr=2).state == "processed"
 
 
 def test_what_the_gateway_refuses_has_failed_and_says_why(scene: Scene) -> None:
@@ -469,6 +481,62 @@ def test_a_refund_that_was_made_by_hand_takes_the_credit_with_it(scene: Scene, s
     assert ended.state == status
     assert ended.gateway_refund == (by_hand.id if status == "processed" else "")
     assert scene.available == (0 if status == "processed" else rupees(100))
+
+
+def by_hand(scene: Scene, payment: str, paise: int, *, status: str = "processed") -> WebhookNotice:
+    """A refund that was made in the gateway's dashboard, and what its webhook tells."""
+    scene.gateway.first_status = status
+    made = scene.gateway.refund(payment, amount_paise=paise, key=f"by_hand_{paise}", notes={})
+    known = scene.gateway.payments[payment]
+    return WebhookNotice(event="refund.processed", created_seconds=0, payment=known, refund=made)
+
+
+@pytest.mark.parametrize(
+    ("spent", "paise", "withdrawn", "available"),
+    [(0, 5_900, 50, 50), (0, 11_800, 100, 0), (90, 11_800, 30, 0), (120, 11_800, 0, 0)],
+)
+def test_a_refund_by_other_hands_takes_what_is_left_of_the_payment_and_its_gift(
+    scene: Scene, spent: int, paise: int, withdrawn: int, available: int
+) -> None:
+    payment = scene.pay(100, promo=scene.promo(20))
+    if spent:
+        scene.spend(rupees(spent))
+    notice = by_hand(scene, payment, paise)
+    for _ in range(2):
+        note_refund(scene.desk, notice, at=scene.at, by="razorpay")
+    (found,) = scene.facts(RefundFound)
+    assert (found.payment, found.amount_paise, found.withdrawn) == (payment, paise, rupees(withdrawn))
+    assert (scene.available, scene.withheld) == (rupees(available), 0)
+
+
+def test_what_other_hands_sent_back_is_not_taken_from_another_payment(scene: Scene) -> None:
+    payment = scene.pay(100)
+    scene.spend(rupees(100))
+    scene.pay(100)
+    note_refund(scene.desk, by_hand(scene, payment, 11_800), at=scene.at, by="razorpay")
+    assert scene.facts(RefundFound)[0].withdrawn == 0
+    assert scene.available == rupees(100)
+
+
+def test_a_refund_of_ours_or_one_that_waits_is_not_by_other_hands(scene: Scene) -> None:
+    payment = scene.pay(100)
+    refund = scene.request(payment, inr=50)
+    note_refund(scene.desk, by_hand(scene, payment, 1_180, status="pending"), at=scene.at, by="razorpay")
+    scene.gateway.ends(refund.id, "processed")
+    ours = replace(by_hand(scene, payment, 1_180), refund=scene.gateway.by_key[refund.id])
+    note_refund(scene.desk, ours, at=scene.at, by="razorpay")
+    assert scene.refund(refund.id).state == "processed"
+    assert scene.facts(RefundFound) == []
+
+
+def test_a_refund_by_other_hands_is_not_taken_for_the_next_of_ours(scene: Scene) -> None:
+    payment = scene.pay(100)
+    note_refund(scene.desk, by_hand(scene, payment, 5_900), at=scene.at, by="razorpay")
+    refund = scene.request(payment, inr=50)
+    scene.at += DAY
+    scene.pursue(refund.id)
+    assert len(scene.gateway.by_key) == 2
+    assert scene.refund(refund.id).state == "processed"
 
 
 def test_a_refund_of_ours_is_not_taken_for_the_next_one(scene: Scene) -> None:

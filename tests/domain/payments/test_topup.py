@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.accounts.events import OrgDeleted
 from domain.kernel.clock import SECOND
 from domain.kernel.errors import Conflict, Invalid, NotFound
 from domain.kernel.money import NANOS_PER_PAISA, rupees
@@ -24,7 +25,7 @@ from domain.payments.events import (
 from domain.payments.issue import as_issued
 from domain.payments.promo import create_promo, disable_promo
 from domain.payments.topup import Till
-from tests.domain.payments.till import KERALA, TERMS, FakeGateway, PlainSeals, given_order, make_till
+from tests.domain.payments.till import KERALA, TERMS, FakeGateway, PlainSeals, given_order, make_till, profile
 from tests.given import NOON, given_org
 from tests.memory_store import MemoryStore
 
@@ -76,6 +77,12 @@ def test_an_order_fixes_credit_and_tax(
     assert {head: getattr(ordered.tax, head) for head in heads} == heads
     assert gateway.orders[ordered.order].amount_paise == ordered.tax.total
     assert facts(store, TopUpOrdered) == [replace_at(ordered)]
+
+
+def test_a_special_economic_zone_pays_integrated_tax_within_the_state(till: Till) -> None:
+    zone = replace(profile(), special_zone=True)
+    ordered, _ = till.order(org="org_a", profile=zone, rupees=100, promo="", receipt="top_1", at=NOON, by="test")
+    assert (ordered.tax.igst, ordered.tax.heads, ordered.special_zone) == (1_800, 1_800, True)
 
 
 def replace_at(ordered: TopUpOrdered) -> TopUpOrdered:
@@ -182,6 +189,16 @@ def test_what_does_not_fit_its_order_is_set_aside_once(
     assert facts(store, DocumentIssued) == []
 
 
+def test_money_for_an_org_that_is_deleted_is_set_aside(store: MemoryStore, till: Till, gateway: FakeGateway) -> None:
+    payment = gateway.pays(given_order(till).order)
+    store.facts.append(("org:org_a", OrgDeleted(org="org_a", at=NOON)))
+    for _ in range(2):
+        look(till, payment.id)
+    (aside,) = facts(store, PaymentSetAside)
+    assert (aside.reason, aside.amount_paise, aside.org) == ("org_deleted", 11_800, "org_a")
+    assert facts(store, CreditAdded) == facts(store, DocumentIssued) == []
+
+
 def test_a_second_payment_of_one_order_is_set_aside(store: MemoryStore, till: Till, gateway: FakeGateway) -> None:
     order = given_order(till).order
     look(till, gateway.pays(order).id)
@@ -232,6 +249,15 @@ def test_the_promo_credit_comes_with_the_capture(store: MemoryStore, till: Till,
     with pytest.raises(Conflict) as refused:
         given_order(till, promo="DIWALI26")
     assert refused.value.code == "promo_redeemed"
+
+
+def test_a_code_comes_with_its_least_purchase_only(store: MemoryStore, till: Till, gateway: FakeGateway) -> None:
+    promo(store, bought_min=rupees(200))
+    with pytest.raises(Invalid) as refused:
+        given_order(till, rupees=199, promo="DIWALI26")
+    assert refused.value.code == "promo_invalid"
+    look(till, gateway.pays(given_order(till, rupees=200, promo="DIWALI26").order).id)
+    assert len(facts(store, PromoRedeemed)) == 1
 
 
 def test_a_code_that_was_used_up_meanwhile_is_missed_and_the_payment_credited(
