@@ -98,8 +98,7 @@ class Inference:
         if limits:
             window = await self.rates.take(*limits)
             exchange.limits = limit_headers(window)
-            if not window.allowed:
-                raise _too_many(window, own=window.limit in (caller.rpm_limit, caller.child_rpm_limit))
+            require_room(window, caller)
         if caller.tier == "trial":
             self._check_trial(ask)
         if caller.models is not None:
@@ -225,6 +224,12 @@ def _duration(seconds: float) -> bytes:
     whole, part = divmod(rest, 1000)
     fraction = (b".%03d" % part).rstrip(b"0") if part else b""
     return (b"%dm" % minutes if minutes else b"") + b"%d%bs" % (whole, fraction)
+
+
+def require_room(window: Window, caller: Caller) -> None:
+    """Raises TooMany `rate_limit_exceeded` if the call found no room in the window."""
+    if not window.allowed:
+        raise _too_many(window, own=window.limit in (caller.rpm_limit, caller.child_rpm_limit))
 
 
 def _too_many(window: Window, *, own: bool) -> TooMany:

@@ -1,9 +1,10 @@
 """Keys for a short while, minted by a key."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 
 from api.caller import KeyCaller, Services
 from api.errors import documented
+from api.inference import limits_of, require_room
 from api.schemas.keys import EphemeralKeyMade, NewEphemeralKey
 from api.schemas.times import moment
 from domain.kernel.errors import Forbidden, Invalid
@@ -13,9 +14,17 @@ from domain.keys.key import SECRET_BYTES, make_secret
 router = APIRouter(tags=["Keys"])
 
 
+async def within_limits(caller: KeyCaller, app: Services, request: Request) -> None:
+    """A mint is a call: it counts in the windows of its key."""
+    limits, gateway = limits_of(caller, app.settings.gateway_rpm), request.app.state.gateway
+    if limits and gateway is not None:
+        require_room(await gateway.rates.take(*limits), caller)
+
+
 @router.post(
     "/v1/ephemeral_keys",
     status_code=201,
+    dependencies=[Depends(within_limits)],
     response_model=EphemeralKeyMade,
     responses=documented("invalid_request", "invalid_api_key", "forbidden_scope", "key_limit", "ledger_unavailable"),
 )

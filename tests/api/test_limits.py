@@ -19,9 +19,12 @@ from hypothesis import strategies as st
 
 from api.app import build
 from api.inference import limit_headers, tightest
+from api.routes.ephemeral_keys import within_limits
 from domain.inference.rates import Window
 from domain.kernel.clock import SECOND
+from domain.kernel.errors import TooMany
 from domain.keys.events import KeyLimitsChanged
+from domain.keys.key import key_digest
 from domain.ledger.events import RequestSettled
 from domain.ledger.guards import Guards, evolve
 from domain.routing.health import LocalHealth
@@ -358,3 +361,20 @@ def test_a_good_key_never_touches_the_counters() -> None:
         assert (await edge.ask(request(chat(), path=CHAT))).status == 200
 
     at_the_edge(play, rates=Untouchable())
+
+
+def test_a_mint_of_an_ephemeral_key_counts_in_the_minute_of_its_key() -> None:
+    keys, clock = Keys(), FakeClock()
+    keys.add(KEY, rpm_limit=2)
+    minter = keys.find(key_digest(PEPPER, KEY.encode()))
+    app: Any = SimpleNamespace(settings=SimpleNamespace(gateway_rpm=0))
+    state = SimpleNamespace(gateway=SimpleNamespace(rates=Minutes(clock)))
+    request: Any = SimpleNamespace(app=SimpleNamespace(state=state))
+
+    async def play() -> None:
+        for _ in range(2):
+            await within_limits(minter, app, request)
+        with pytest.raises(TooMany, match="2 requests a minute"):
+            await within_limits(minter, app, request)
+
+    asyncio.run(play())
