@@ -14,7 +14,7 @@ _INDIC = 0x0900
 
 def keep_text_readable() -> None:
     """From now on every run with more than European letters carries its ActualText. Repeating this is harmless."""
-    from weasyprint import draw  # type: ignore[import-untyped]
+    from weasyprint import draw
 
     if getattr(draw.draw_text, "__doc__", None) == _MARK:
         return

@@ -92,9 +92,9 @@ class _Engine:
 def _engine() -> _Engine:
     """WeasyPrint, loaded once per process, with a fetcher that knows our fonts and nothing else."""
     cache_folder = _quiet_fontconfig()
-    import weasyprint  # type: ignore[import-untyped]
-    from weasyprint.text.fonts import FontConfiguration  # type: ignore[import-untyped]
-    from weasyprint.urls import URLFetcher, URLFetcherResponse  # type: ignore[import-untyped]
+    import weasyprint
+    from weasyprint.text.fonts import FontConfiguration
+    from weasyprint.urls import URLFetcher, URLFetcherResponse
 
     files = {f"{_PACKAGED}{file}": FONTS / file for script in scripts() for file in script.files.values()}
 

@@ -59,8 +59,8 @@ def sign(pdf: bytes, signer: "SimpleSigner") -> bytes:
 
 
 def _from_pem(pem: bytes) -> "SimpleSigner":
-    from asn1crypto import keys, x509  # type: ignore[import-untyped]
-    from asn1crypto.pem import unarmor  # type: ignore[import-untyped]
+    from asn1crypto import keys, x509
+    from asn1crypto.pem import unarmor
     from pyhanko.sign.signers import SimpleSigner
     from pyhanko_certvalidator.registry import SimpleCertificateStore
 

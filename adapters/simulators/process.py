@@ -9,12 +9,18 @@ from pathlib import Path
 Opened = AbstractAsyncContextManager[tuple[int, Awaitable[None]]]
 
 
-def run(simulator: Callable[[], Opened], *, host: str, announce: str | None) -> None:
+def run(
+    simulator: Callable[[], Opened],
+    *,
+    host: str,
+    announce: str | None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
     """Serves until SIGTERM or SIGINT. Once listening, writes the base URL and a newline to the file `announce`.
 
     `simulator` opens it and gives its port and what it does of itself; if that ends or fails, so does the process.
     """
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(_serve(simulator, host=host, announce=announce))
 
 

@@ -11,11 +11,10 @@ what it says and how it counts tokens, `native.py` the wires beside OpenAI's, `s
 import asyncio
 import re
 import resource
-import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -25,6 +24,7 @@ from adapters.simulators import wire
 from adapters.simulators.answers import BadRequest, Json
 from adapters.simulators.native import DIALECTS, Dialect
 from adapters.simulators.play import Call, Counts, error_body
+from adapters.simulators.process import run
 from adapters.simulators.script import Script, in_model_name, language, parse
 
 REQUESTS_KEPT = 1000
@@ -242,8 +242,7 @@ async def start(host: str = "127.0.0.1", port: int = 0) -> wire.Server:
 def main(*, host: str = "127.0.0.1", port: int = 0, announce: str | None = None) -> None:
     """Serve until SIGTERM or SIGINT. Once listening, write the base URL and a newline to the file `announce`."""
     _raise_open_files_limit()
-    with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
-        runner.run(_serve(host=host, port=port, announce=announce))
+    run(lambda: _opened(host, port), host=host, announce=announce, loop_factory=_fastest_loop())
 
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -254,22 +253,13 @@ def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def _serve(*, host: str, port: int, announce: str | None) -> None:
-    asked_to_stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)
+@asynccontextmanager
+async def _opened(host: str, port: int) -> AsyncIterator[tuple[int, Awaitable[None]]]:
     server = await start(host, port)
-    if announce is not None:
-        _announce(Path(announce), f"http://{host}:{server.port}\n")
-    await asked_to_stop.wait()
-    await server.close()
-
-
-def _announce(path: Path, url: str) -> None:
-    """Write the URL in one step, so that a reader sees all of it or nothing."""
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(url)
-    unfinished.replace(path)
+    try:
+        yield server.port, asyncio.get_running_loop().create_future()  # it does nothing of itself
+    finally:
+        await server.close()
 
 
 def _raise_open_files_limit() -> None:
