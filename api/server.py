@@ -26,6 +26,8 @@ logger = logging.getLogger("bharatrouter.server")
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 4096
 PARTING_SECONDS = 1.0
+YOUNG_OBJECTS_MAX = 20_000
+"""Calls in flight hold some thousands of objects and leave no cycles: looking for those more often finds nothing."""
 
 
 def serve(settings: Settings, *, fd: int | None = None) -> None:
@@ -63,6 +65,7 @@ async def _serve(settings: Settings, fd: int | None) -> None:
             )
             gc.collect()
             gc.freeze()  # what was made so far lives as long as the process: never look at it again
+            gc.set_threshold(YOUNG_OBJECTS_MAX)
             heartbeat = asyncio.create_task(beat_for_ever(protocol))
             sockets = None if fd is None else [socket.socket(fileno=fd)]
             server = uvicorn.Server(config)

@@ -4,11 +4,14 @@ A body is taken apart at its top level only. Every value the gateway does not ow
 bytes, unknown fields included; fields of ours never reach a provider.
 """
 
+import hashlib
 import re
 from typing import Any, Literal, NoReturn
 
 import msgspec
+from pydantic import SecretStr
 
+from domain.byo.own import check_key
 from domain.catalog.model import Modality
 from domain.inference.metering import TOKENS_MAX
 from domain.kernel.errors import Invalid
@@ -19,6 +22,7 @@ from domain.routing.needs import Needs, Optimize, Step
 Endpoint = Literal["chat", "embeddings"]
 
 FALLBACKS_MAX = 10
+UPSTREAM_KEY = "upstream_key"
 OURS = frozenset(
     {
         "optimize",
@@ -33,7 +37,6 @@ OURS = frozenset(
     }
 )
 NOT_OFFERED = {
-    "upstream_key": "Keys of your own are not taken here yet. Leave out 'upstream_key'.",
     "sangam": "Consensus panels are not offered here yet. Leave out 'sangam'.",
 }
 
@@ -67,7 +70,6 @@ _RESPONSE_FORMAT = re.compile(rb'"type"\s*:\s*"(json_object|json_schema|text)"')
 _PROMPT_FIELDS = frozenset({"messages", "input", "tools", "functions", "response_format", "prediction"})
 _INLINE_MEDIA = re.compile(rb'"(?:data:[a-z]+/[^"]{1,100};base64,)?[A-Za-z0-9+/=\\]{512,}"')
 _LINKED_MEDIA = re.compile(rb'"(?:url|image_url|video_url|audio_url|file_url|file_id)"\s*:\s*"(?!data:)')
-_MEDIA_MARKS = (b"base64,", b'_url"', b'"input_audio"', b'"file"')
 _BLOB = re.compile(r"(?:data:[^,]{1,200},)?[A-Za-z0-9+/=]{512,}")
 
 
@@ -96,13 +98,14 @@ class _Fields(msgspec.Struct, frozen=True):
     open_weights: bool | None = None
     permissive: bool | None = None
     fallbacks: list[Fallback] | None = None
+    upstream_key: str | None = None
 
 
 class Ask(msgspec.Struct, frozen=True):
     """A request that has been understood. `members` are the provider's fields, each as the client's own bytes.
 
     `output_tokens` is the client's own limit for each of the `choices`, None where it set none; `max_cost` is in
-    nano-rupees.
+    nano-rupees; `upstream_key` is a key of the caller's own, for this call alone.
     """
 
     endpoint: Endpoint
@@ -115,6 +118,7 @@ class Ask(msgspec.Struct, frozen=True):
     max_cost: int | None = None
     constraints: tuple[str, ...] = ()
     body_digest: str = ""
+    upstream_key: SecretStr | None = None
 
     def rare(self) -> frozenset[str]:
         """The classes of usage beyond plain tokens that this request can cause. Few prices have rates for them, so they
@@ -131,6 +135,7 @@ class Ask(msgspec.Struct, frozen=True):
 
 _fields = msgspec.json.Decoder(_Fields)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encode = msgspec.json.Encoder().encode  # what is Raw goes out byte for byte
 
 
 def parse(endpoint: Endpoint, body: bytes) -> Ask:
@@ -155,7 +160,7 @@ def parse(endpoint: Endpoint, body: bytes) -> Ask:
         raise Invalid("invalid_request", "'n' must be between 1 and 128.", param="n")
     passed_on = {name: value for name, value in members.items() if name not in OURS}
     messages = bytes(passed_on.get("messages", b""))
-    media = any(mark in messages for mark in _MEDIA_MARKS)
+    media = b"base64," in messages or b'_url"' in messages or b'"input_audio"' in messages or b'"file"' in messages
     most, least = _bound_input_tokens(passed_on, messages if media else b"")
     return Ask(
         endpoint=endpoint,
@@ -167,6 +172,7 @@ def parse(endpoint: Endpoint, body: bytes) -> Ask:
         choices=choices,
         max_cost=_max_cost(members.get("max_cost_inr")),
         constraints=_constraints(fields),
+        upstream_key=None if fields.upstream_key is None else _given_key(fields.upstream_key),
     )
 
 
@@ -228,29 +234,21 @@ def payload(
 ) -> bytes:
     """The body for one provider: its own name for the model, the output limit of the hold where one is needed
     (tokens for each choice), and usage asked for in streams."""
-    members: dict[str, bytes] = {name: bytes(value) for name, value in ask.members.items()}
-    members["model"] = msgspec.json.encode(upstream)
+    members: dict[str, Any] = {**ask.members, "model": upstream}
     if output_tokens is not None:
         given: list[str] = [name for name in ("max_completion_tokens", "max_tokens") if name in members]
         for name in given or [output_limit_field]:
-            members[name] = b"%d" % output_tokens
+            members[name] = output_tokens
     if ask.streamed and stream_usage:
         members["stream_options"] = _with_usage(ask.members.get("stream_options"))
     elif ask.streamed:
         members.pop("stream_options", None)
-    return join_members(members)
+    return _encode(members)
 
 
-def join_members(members: dict[str, bytes]) -> bytes:
-    """One JSON object of these values, which are JSON already."""
-    return b"{" + b",".join([msgspec.json.encode(name) + b":" + value for name, value in members.items()]) + b"}"
-
-
-def _with_usage(options: msgspec.Raw | None) -> bytes:
-    if options is None or bytes(options) == b"null":
-        return b'{"include_usage":true}'
-    given = {name: bytes(value) for name, value in _members.decode(options).items()}
-    return join_members({**given, "include_usage": b"true"})
+def _with_usage(options: msgspec.Raw | None) -> dict[str, Any]:
+    given = {} if options is None or bytes(options) == b"null" else _members.decode(options)
+    return {**given, "include_usage": True}
 
 
 def _needs(
@@ -270,7 +268,7 @@ def _needs(
     modality: Modality = "chat" if endpoint == "chat" else "embedding"
     return Needs(
         steps=steps,
-        may_chain=fields.fallbacks is None and fields.provider is None,
+        may_chain=fields.fallbacks is None and fields.provider is None and fields.upstream_key is None,
         modality=modality,
         optimize=fields.optimize or "price",
         india_only=fields.data_policy == "india_only",
@@ -351,7 +349,23 @@ def _constraints(fields: _Fields) -> tuple[str, ...]:
         bound.append(f"provider:{fields.provider}")
     if fields.optimize:
         bound.append(f"optimize:{fields.optimize}")
+    if fields.upstream_key is not None:
+        bound.append(UPSTREAM_KEY)
     return tuple(bound)
+
+
+def _given_key(key: str) -> SecretStr:
+    """Wrapped, so that nothing shows it that shows a request."""
+    return SecretStr(check_key(key, param=UPSTREAM_KEY))
+
+
+def body_digest(body: bytes) -> str:
+    """What two bodies have in common that ask for the same. A key of the caller's own is no part of it: not even its
+    hash may be kept."""
+    members = _members.decode(body)
+    if UPSTREAM_KEY in members:
+        body = join_members({name: bytes(value) for name, value in members.items() if name != UPSTREAM_KEY})
+    return hashlib.sha256(body).hexdigest()[:32]
 
 
 def _refuse_field(error: msgspec.ValidationError) -> NoReturn:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from domain.inference.messages import Endpoint, join_members
+from domain.inference.messages import Endpoint
 from domain.inference.metering import Usage, UsageSemantics, read_usage, to_openai
 from domain.inference.sse import BOM
 
@@ -78,6 +78,7 @@ class Piece(msgspec.Struct):
 _chunk = msgspec.json.Decoder(_Chunk)
 _EMPTY_FINISH = re.compile(rb'"finish_reason"\s*:\s*""')
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encode = msgspec.json.Encoder().encode  # what is Raw goes out byte for byte
 
 
 def read_chunk(data: bytes) -> Piece:
@@ -148,9 +149,9 @@ class StreamRewriter:
     a strict client needs and this provider leaves out: `id` and `created` are for frames without."""
 
     def __init__(self, model: str, *, id: str, created: int) -> None:
-        self._ours = msgspec.json.encode(model)
-        self._id = msgspec.json.encode(id)
-        self._created = b"%d" % created
+        self._ours = model
+        self._id = id
+        self._created = created
         self._theirs: str | None = None
         self._needle = b""
         self._replacement = b""
@@ -173,32 +174,32 @@ class StreamRewriter:
         for colon in (b":", b": "):
             if b'"model"' + colon + value in data:
                 self._needle = b'"model"' + colon + value
-                self._replacement = b'"model"' + colon + self._ours
+                self._replacement = b'"model"' + colon + _encode(self._ours)
 
     def _rebuilt(self, data: bytes, piece: Piece) -> bytes:
-        members = {name: bytes(value) for name, value in _members.decode(data).items()}
+        members: dict[str, Any] = {**_members.decode(data)}
         if piece.id is None:
             members["id"] = self._id
         if piece.created is None:
             members["created"] = self._created
-        members["object"] = b'"chat.completion.chunk"'
+        members["object"] = "chat.completion.chunk"
         members["model"] = self._ours
         members.pop("usage", None)
-        if b'"usage"' in members.get("x_groq", b""):
+        if b'"usage"' in bytes(members.get("x_groq", b"")):
             del members["x_groq"]
         if not piece.regular:
             members["choices"] = _strict_choices(members["choices"])
-        return join_members(members)
+        return _encode(members)
 
 
-def _strict_choices(choices: bytes) -> bytes:
+def _strict_choices(choices: msgspec.Raw) -> list[Any]:
     strict = []
     for place, choice in enumerate(msgspec.json.decode(choices)):
         choice.pop("usage", None)
         index, delta = choice.pop("index", None), choice.pop("delta", None)
         choice["finish_reason"] = choice.get("finish_reason") or None
         strict.append({"index": place if index is None else index, "delta": delta or {}, **choice})
-    return msgspec.json.encode(strict)
+    return strict
 
 
 def closing_chunk(*, id: str, created: int, model: str, usage: Usage, cost_nanos: int) -> bytes:
@@ -264,26 +265,25 @@ def read_whole(endpoint: Endpoint, body: bytes) -> Whole:
 
 def answer_with(whole: Whole, *, model: str, usage: Usage, cost_nanos: int) -> bytes:
     """The provider's answer with our name for the model and our usage."""
-    members = {name: bytes(value) for name, value in whole.members.items()}
-    members["model"] = msgspec.json.encode(model)
+    members: dict[str, Any] = {**whole.members, "model": model}
     if _EMPTY_FINISH.search(members.get("choices", b"")):
         members["choices"] = _with_finish(members["choices"])
     reported = to_openai(usage, cost_nanos)
     if "data" in whole.members and "choices" not in whole.members:
         reported.pop("completion_tokens", None)
         reported.pop("completion_tokens_details", None)
-    members["usage"] = msgspec.json.encode(reported)
-    return join_members(members)
+    members["usage"] = reported
+    return _encode(members)
 
 
-def _with_finish(choices: bytes) -> bytes:
+def _with_finish(choices: msgspec.Raw) -> Any:
     """Some providers leave the finish reason empty, mostly after tool calls."""
     found = msgspec.json.decode(choices)
     for choice in found:
         if choice.get("finish_reason") == "":
             called = (choice.get("message") or {}).get("tool_calls")
             choice["finish_reason"] = "tool_calls" if called else "stop"
-    return msgspec.json.encode(found)
+    return found
 
 
 def usage_of(report: Mapping[str, Any] | None, semantics: UsageSemantics) -> Usage | None:
