@@ -242,7 +242,7 @@ def parse_webhook(raw: bytes) -> WebhookNotice:
 
 # The API
 
-_Entity = TypeVar("_Entity", _Order, _Payment, _Refund)
+_Entity = TypeVar("_Entity", _Order, _Payment, _Refund, _Dispute)
 
 
 class Razorpay:
@@ -289,13 +289,13 @@ class Razorpay:
         return self._one(_Order, "POST", "/v1/orders", body=body).plain()
 
     def order(self, id: str) -> GatewayOrder:
-        return self._one(_Order, "GET", f"/v1/orders/{_known_id(id, 'order')}").plain()
+        return self._fetch(_Order, "orders", _known_id(id, "order")).plain()
 
     def payments_of(self, order: str) -> Sequence[GatewayPayment]:
         return [payment.plain() for payment in self._all(_Payment, f"/v1/orders/{_known_id(order, 'order')}/payments")]
 
     def payment(self, id: str) -> GatewayPayment:
-        return self._one(_Payment, "GET", f"/v1/payments/{_known_id(id, 'pay')}").plain()
+        return self._fetch(_Payment, "payments", _known_id(id, "pay")).plain()
 
     def capture(self, payment: str, *, amount_paise: int) -> GatewayPayment:
         path = f"/v1/payments/{_known_id(payment, 'pay')}/capture"
@@ -311,7 +311,16 @@ class Razorpay:
         return [refund.plain() for refund in self._all(_Refund, f"/v1/payments/{_known_id(payment, 'pay')}/refunds")]
 
     def refund_status(self, id: str) -> GatewayRefund:
-        return self._one(_Refund, "GET", f"/v1/refunds/{_known_id(id, 'rfnd')}").plain()
+        return self._fetch(_Refund, "refunds", _known_id(id, "rfnd")).plain()
+
+    def refunds(self, *, since_seconds: int) -> Sequence[GatewayRefund]:
+        return [refund.plain() for refund in self._all(_Refund, "/v1/refunds", since=since_seconds)]
+
+    def dispute(self, id: str) -> GatewayDispute:
+        return self._fetch(_Dispute, "disputes", _known_id(id, "disp")).plain()
+
+    def disputes(self, *, since_seconds: int) -> Sequence[GatewayDispute]:
+        return [dispute.plain() for dispute in self._all(_Dispute, "/v1/disputes", since=since_seconds)]
 
     def checkout_is_signed(self, *, order: str, payment: str, signature: str) -> bool:
         return checkout_signature_is_good(order=order, payment=payment, signature=signature, secret=self._key_secret)
@@ -328,6 +337,13 @@ class Razorpay:
                 self._client.close()
                 self._client = None
 
+    def _fetch(self, shape: type[_Entity], kind: str, id: str) -> _Entity:
+        """What has this id. An answer about something else is none: credit hangs on it."""
+        found = self._one(shape, "GET", f"/v1/{kind}/{id}")
+        if found.id != id:
+            raise _not_understood(ValueError(f"asked for {id}, it told of {found.id}"))
+        return found
+
     def _one(
         self,
         shape: type[_Entity],
@@ -340,11 +356,13 @@ class Razorpay:
     ) -> _Entity:
         return _read(self._ask(method, path, body=body, headers=headers, tries=tries), shape)
 
-    def _all(self, shape: type[_Entity], path: str) -> list[_Entity]:
+    def _all(self, shape: type[_Entity], path: str, *, since: int | None = None) -> list[_Entity]:
         """Every page of a list. One that ignores where a page is to begin is read once."""
         found: dict[str, _Entity] = {}
+        first = {} if since is None else {"from": since}
         while True:
-            answer = self._ask("GET", path, params={"count": _PAGE_SIZE, "skip": len(found)}, tries=TRIES_MAX)
+            params = first | {"count": _PAGE_SIZE, "skip": len(found)}
+            answer = self._ask("GET", path, params=params, tries=TRIES_MAX)
             page = _read(answer, _Items).items
             fresh = {entity.id: entity for entity in (_convert(item, shape) for item in page)}
             known = len(found)
@@ -463,7 +481,7 @@ def _known_id(id: str, prefix: str) -> str:
 
 
 def _not_found() -> NotFound:
-    return NotFound("not_found", "The payment gateway knows no such order, payment or refund; check the id.")
+    return NotFound("not_found", "The payment gateway knows no such order, payment, refund or dispute; check the id.")
 
 
 def _unavailable() -> Unavailable:

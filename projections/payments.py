@@ -8,11 +8,14 @@ from domain.payments.events import (
     PaymentAuthorized,
     PaymentCaptured,
     PaymentFailed,
+    PaymentReturned,
     PaymentSetAside,
     PromoCreated,
     PromoDisabled,
     PromoMissed,
     PromoRedeemed,
+    ReturnAccepted,
+    ReturnFailed,
     TopUpOrdered,
 )
 from projections.base import Connection, Cursor, Fold, Projection, clean, execute_all, on
@@ -44,6 +47,8 @@ create table payments (
     learned text not null default '',
     reason text not null default '',
     paid_at bigint,
+    returned_paise bigint not null default 0,
+    under_way text not null default '',
     changed_at bigint not null
 ) with (fillfactor = 50);
 create index payments_by_order on payments (order_id);
@@ -114,6 +119,29 @@ class Payments(Fold):
             reason=event.reason,
         )
 
+    @on(ReturnAccepted, "payment", "gateway_refund")
+    def return_accepted(self, event: ReturnAccepted, stream: str, position: int) -> None:
+        self._do(
+            "update payments set under_way = %s, changed_at = %s where id = %s",
+            *(event.gateway_refund, event.at, event.payment),
+        )
+
+    @on(PaymentReturned, "payment", "gateway_refund", "amount_paise")
+    def returned(self, event: PaymentReturned, stream: str, position: int) -> None:
+        self._do(
+            "update payments set returned_paise = returned_paise + %s, under_way = replace(under_way, %s, ''),"
+            " status = case when returned_paise + %s < amount_paise then status else 'returned' end, changed_at = %s"
+            " where id = %s",
+            *(event.amount_paise, event.gateway_refund, event.amount_paise, event.at, event.payment),
+        )
+
+    @on(ReturnFailed, "payment", "gateway_refund")
+    def return_failed(self, event: ReturnFailed, stream: str, position: int) -> None:
+        self._do(
+            "update payments set under_way = replace(under_way, %s, ''), changed_at = %s where id = %s",
+            *(event.gateway_refund, event.at, event.payment),
+        )
+
     @on(PromoMissed, "reason")
     def promo_missed(self, event: PromoMissed, stream: str, position: int) -> None:
         self._do("update orders set promo_missed = %s where id = %s", event.reason, _order(stream))
@@ -172,9 +200,12 @@ def _order(stream: str) -> str:
     return stream.removeprefix("payment:")
 
 
-PROJECTION = Projection("payments", 2, TABLES, Payments)
+PROJECTION = Projection("payments", 3, TABLES, Payments)
 
-_PAYMENT = "id, order_id, org, status, amount_paise, currency, method, learned, reason, paid_at, changed_at"
+_PAYMENT = (
+    "id, order_id, org, status, amount_paise, currency, method, learned, reason, paid_at, returned_paise, under_way,"
+    " changed_at"
+)
 
 
 def orders_of(
@@ -227,12 +258,22 @@ def payment(connection: Connection, id: str) -> dict[str, Any] | None:
 
 
 def payments_set_aside(connection: Connection, *, limit: int) -> list[dict[str, Any]]:
-    """Money that an operator has to look at, newest first."""
+    """Money that an operator has to send back, newest first; `under_way` is the refund that is on its way, or ""."""
     return _rows(
         connection,
-        f"select {_PAYMENT} from view_payments.payments where status = 'set_aside' order by changed_at desc limit %s",
+        f"select {_PAYMENT} from view_payments.payments where status = 'set_aside' and amount_paise > returned_paise"
+        " order by changed_at desc limit %s",
         [limit],
     )
+
+
+def returns_under_way(connection: Connection, *, limit: int) -> list[str]:
+    """Orders (or payments without one) of which money is on its way back that was set aside."""
+    rows = connection.execute(
+        "select distinct order_id from view_payments.payments where status = 'set_aside' and under_way <> '' limit %s",
+        [limit],
+    )
+    return [order for (order,) in rows]
 
 
 def promos(connection: Connection) -> list[dict[str, Any]]:

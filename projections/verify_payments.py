@@ -1,6 +1,7 @@
 """Checks that money in and money back are accounted for: every captured payment is credited once, with the credit and
 the document that follow from its order; every refund ends once, with its credit withdrawn and its document issued or
-with its credit returned, and no payment goes back more than once; documents are numbered without a gap."""
+with its credit returned, and no payment goes back more than once; of what was set aside no more goes back than came;
+documents are numbered without a gap."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from typing import Literal
 from domain.kernel.events import Event
 from domain.ledger.events import CreditAdded, CreditGranted, CreditReturned, CreditWithdrawn
 from domain.payments.events import (
+    ChargebackLost,
     DocumentIssued,
     PaymentCaptured,
+    PaymentReturned,
     PaymentSetAside,
     PromoRedeemed,
     RefundFailed,
@@ -56,7 +59,11 @@ class MoneyIn:
         self._orders: dict[str, TopUpOrdered] = {}
         self._payments: dict[str, _Payment] = {}
         self._refunds: dict[str, _Refund] = {}
-        self._aside: set[str] = set()
+        self._aside: dict[str, tuple[str, int]] = {}
+        """What is left of payments that were set aside, in which currency."""
+        self._returns: set[str] = set()
+        self._lost: dict[str, tuple[int, str, ChargebackLost]] = {}
+        """Lost chargebacks that have to have a document, and none yet, each with its place in the log."""
         self._promos: dict[tuple[str, str], int] = {}
         """Promo credit that was granted and has no redemption yet, by payment and grant."""
 
@@ -69,9 +76,11 @@ class MoneyIn:
             case PaymentCaptured():
                 yield from self._captured(position, stream, event)
             case PaymentSetAside():
-                self._aside.add(event.payment)
-                if event.payment in self._payments:
-                    yield "payment", f"{event.payment} was set aside, but had been captured for credit"
+                if event.payment in self._payments or event.payment in self._aside:
+                    yield "payment", f"{event.payment} was set aside, but had been captured for credit, or set aside"
+                self._aside[event.payment] = event.currency, event.amount_paise
+            case PaymentReturned():
+                yield from self._returned(event)
             case CreditAdded():
                 yield from self._credited(event)
             case CreditGranted() if event.payment:
@@ -87,6 +96,10 @@ class MoneyIn:
                 yield from self._refund_ended(position, event)
             case CreditReturned() | CreditWithdrawn() if event.reference in self._refunds:
                 yield from self._refund_settled(event)
+            case ChargebackLost() if event.tax is not None:
+                self._lost[event.chargeback] = position, stream, event
+                if event.payment in self._payments:
+                    yield from self._went_back(self._payments[event.payment], event)
             case DocumentIssued():
                 yield from self._issued(stream, version, event)
             case _:
@@ -104,6 +117,14 @@ class MoneyIn:
             return
         self._payments[event.payment] = _Payment(order, position)
 
+    def _returned(self, event: PaymentReturned) -> Iterator[Problem]:
+        currency, left = self._aside.get(event.payment, ("", 0))
+        by = event.gateway_refund or event.chargeback
+        if event.currency != currency or by in self._returns or not 0 <= event.amount_paise <= left:
+            yield "payment", f"{by} sent back {event.amount_paise} of {event.payment}, of which {left} was set aside"
+        self._aside[event.payment] = currency, left - event.amount_paise
+        self._returns.add(by)
+
     def _credited(self, event: CreditAdded) -> Iterator[Problem]:
         payment = self._payments.get(event.payment)
         if payment is None or payment.credited:
@@ -120,7 +141,12 @@ class MoneyIn:
         if series != series_of(event.kind, event.at):  # type: ignore[arg-type]
             yield "document", f"{event.number} was issued in another financial year, or is of another kind"
         payment = self._payments.get(event.payment)
-        if event.refund:
+        if event.refund in self._lost:
+            _, _, lost = self._lost.pop(event.refund)
+            paper = (event.payment, event.tax, event.number, event.original)
+            if paper != (lost.payment, lost.tax, lost.document, payment.receipt if payment else ""):
+                yield "document", f"{event.number} is not the one document that {event.refund} has to have"
+        elif event.refund:
             refund = self._refunds.get(event.refund)
             if refund is None or payment is None or not _is_paper_of(event, refund, receipt=payment.receipt):
                 yield "document", f"{event.number} is not the one document that {event.refund} has to have"
@@ -145,7 +171,10 @@ class MoneyIn:
                 "payment",
                 f"{event.refund} sent back {event.tax.total} paise, {refund.asked.tax.total} were asked for",
             )
-        payment.refunded_paise += event.tax.total
+        yield from self._went_back(payment, event)
+
+    def _went_back(self, payment: _Payment, event: RefundProcessed | ChargebackLost) -> Iterator[Problem]:
+        payment.refunded_paise += 0 if event.tax is None else event.tax.total
         if payment.refunded_paise > payment.order.tax.total:
             yield "payment", f"of {event.payment} {payment.refunded_paise} paise went back, more than came"
 
@@ -171,6 +200,8 @@ class MoneyIn:
                 yield refund.position, refund.stream, ("payment", f"{id} ended, but its credit is still withheld")
             if isinstance(refund.end, RefundProcessed) and not refund.document:
                 yield refund.position, refund.stream, ("document", f"{id} was processed, but has no document")
+        for id, (position, stream, _) in self._lost.items():
+            yield position, stream, ("document", f"{id} was lost, but has no document")
         for payment_id, grant in self._promos:
             yield 0, "", ("payment", f"{grant} came with {payment_id}, but was not redeemed")
 

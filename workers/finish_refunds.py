@@ -1,11 +1,14 @@
-"""Finishes refunds that a crash or a silent gateway left half done, and hears what became of those under way."""
+"""Finishes refunds that a crash or a silent gateway left half done, and hears what became of those under way, and of
+money under way that had been set aside."""
 
-import logging
 import threading
+from collections.abc import Callable
 
 from adapters.wiring import App
-from domain.kernel.errors import Refusal, Unavailable
+from domain.kernel.errors import Unavailable
+from projections.payments import returns_under_way
 from projections.refunds import unfinished_orders
+from workers.each import each
 from workers.jobs import Job
 
 REFUNDS_MAX = 50
@@ -15,12 +18,14 @@ SILENCES_MAX = 3
 """So many refunds in a row that nothing is heard of mean that the gateway is away, and not that one of them is at
 fault."""
 
-_log = logging.getLogger(__name__)
+Pursuit = tuple[str, Callable[..., object]]
+"""An order, and how to go on with what is under way of it."""
+
 _one_at_a_time = threading.Lock()
 
 
 def run(app: App) -> int:
-    """Goes on with unfinished refunds and answers how many it looked at. While the gateway or the ledger cannot be
+    """Goes on with unfinished refunds and answers with how many. While the gateway or the ledger cannot be
     reached, the rest waits for the next run; while another run of this process is under way, all do."""
     if not _one_at_a_time.acquire(blocking=False):
         return 0
@@ -32,26 +37,23 @@ def run(app: App) -> int:
 
 def _finish(app: App) -> int:
     with app.reading() as connection:
-        orders = unfinished_orders(connection, limit=REFUNDS_MAX)
-    desk = app.refunds if orders else None
-    looked_at = silences = 0
-    for order in orders:
-        assert desk is not None
-        try:
-            desk.pursue(order, at=app.clock(), by="worker:finish_refunds")
-        except Unavailable as silence:
-            _log.warning("the refund of order %s waits: %s", order, silence)
-            silences += 1
-            if silences == SILENCES_MAX:
-                break
-            continue
-        except Refusal as refusal:
-            _log.error("the refund of order %s is stuck: %s", order, refusal)
-        except Exception:
-            _log.exception("the refund of order %s is stuck, the others go on", order)
-        silences = 0
-        looked_at += 1
-    return looked_at
+        refunds = unfinished_orders(connection, limit=REFUNDS_MAX)
+        returns = returns_under_way(connection, limit=REFUNDS_MAX)
+    pursuits: list[Pursuit] = [(order, app.refunds.pursue) for order in refunds]
+    pursuits += [(order, app.returns.pursue) for order in returns]
+
+    def go_on(pursuit: Pursuit) -> bool:
+        order, pursue = pursuit
+        pursue(order, at=app.clock(), by="worker:finish_refunds")
+        return True
+
+    return each(
+        pursuits,
+        go_on,
+        named=lambda pursuit: f"the refund of order {pursuit[0]}",
+        away=Unavailable,
+        silences_max=SILENCES_MAX,
+    )
 
 
 JOB = Job("finish_refunds", 30, run)

@@ -64,6 +64,7 @@ def _page(document: Document, *, verify_url: str, nonce: str | None, css: str = 
         date=facts.show_day(document.issued_at),
         original_title=KINDS[kind.refers_to].title if kind.refers_to else "",
         original_date=facts.show_day(original.issued_at) if original else "",
+        endorsement=facts.endorsement(document),
         place=show_state(document.place_of_supply),
         buyer_lines=facts.buyer_lines(document.buyer),
         settlement=facts.settlement(document),

@@ -12,7 +12,6 @@ from adapters.wiring import App
 from api.caller import Services, public
 from api.counter import ACTOR, Counter
 from domain.kernel.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
-from domain.payments.chargebacks import note_dispute
 from domain.payments.ports import WebhookNotice
 from domain.payments.refunds import note_refund
 
@@ -50,14 +49,16 @@ async def take_webhook(request: Request, app: Services) -> Response:
 
 
 def _note_return(app: App, notice: WebhookNotice) -> None:
-    at = app.clock()
-    try:
-        if notice.refund is not None:
+    at, payment = app.clock(), notice.payment
+    assert payment is not None
+    if notice.dispute is not None:
+        app.chargebacks.look(notice.dispute.id, at=at, by=ACTOR)
+    if notice.refund is not None:
+        try:
             note_refund(app.refunds, notice, at=at, by=ACTOR)
-        if notice.dispute is not None:
-            note_dispute(app.store, notice, at=at, by=ACTOR)
-    except NotFound as early:
-        raise Unavailable("payments_unavailable", early.message) from early
+            app.returns.note(payment.order, payment.id, notice.refund.id, at=at, by=ACTOR)
+        except NotFound as early:
+            raise Unavailable("payments_unavailable", early.message) from early
 
 
 def _counter(request: Request, app: App) -> Counter:

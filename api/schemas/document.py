@@ -27,7 +27,7 @@ ERROR = {
 }
 SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "public": [{}, {"bearer": []}],
-    "key": [{"bearer": []}, {"apiKey": []}],
+    **{which: [{"bearer": []}, {"apiKey": []}] for which in ("key", "standard_key")},
     "person": [{"session": []}],
     **{who: [{"session": []}, {"bearer": []}, {"apiKey": []}] for who in ("signed_in", "member", "admin", "owner")},
     "operator": [{"operator": []}],
@@ -58,7 +58,12 @@ def describe(app: FastAPI) -> dict[str, Any]:
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "`br-…`"},
         "apiKey": {"type": "apiKey", "in": "header", "name": "x-br-api-key"},
-        "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": f"and {CSRF_HEADER} on changes"},
+        "session": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": f"__Host-{COOKIE}",
+            "description": f"and {CSRF_HEADER} on changes",
+        },
         "operator": {"type": "http", "scheme": "bearer", "description": "BR_OPERATOR_TOKEN"},
     }
     return document

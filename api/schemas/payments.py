@@ -11,6 +11,7 @@ from domain.payments.events import Tax, TopUpOrdered
 from domain.payments.payment import CURRENCY, Order
 from domain.payments.ports import PaymentGateway
 from domain.payments.promo import Promo
+from domain.payments.returns import Aside
 from domain.payments.tax import HEADS
 
 CODE_LENGTH_MAX = 100
@@ -92,11 +93,13 @@ class Outcome(BaseModel):
 
 
 class Attempt(BaseModel):
-    """`reason` is why it failed or was set aside; `amount_inr` what was captured, or is kept aside in `currency`."""
+    """`reason` is why it failed or was set aside; `amount_inr` what was captured, or was set aside in `currency`, and
+    `returned_inr` what of that has gone back."""
 
     payment_id: str
     status: str
     amount_inr: Amount | None
+    returned_inr: Amount
     currency: str
     method: str | None
     reason: str | None
@@ -215,6 +218,7 @@ def _attempt(row: dict[str, Any]) -> dict[str, Any]:
         "payment_id": row["id"],
         "status": row["status"],
         "amount_inr": None if row["amount_paise"] is None else show_paise(row["amount_paise"]),
+        "returned_inr": show_paise(row["returned_paise"]),
         "currency": row["currency"],
         "method": row["method"] or None,
         "reason": row["reason"] or None,
@@ -237,8 +241,23 @@ def promo_answer(code: str, promo: Promo, credit: int | None) -> dict[str, Any]:
 
 
 def set_aside_row(row: dict[str, Any]) -> dict[str, Any]:
-    """Money that an operator has to send back, with whose it is."""
-    return _attempt(row) | {"order_id": row["order_id"], "org": row["org"] or None}
+    """Money that an operator has to send back, with whose it is, and the refund that is on its way."""
+    return _attempt(row) | {
+        "order_id": row["order_id"],
+        "org": row["org"] or None,
+        "gateway_refund_id": row["under_way"] or None,
+    }
+
+
+def returned_row(aside: Aside) -> dict[str, Any]:
+    """How far a payment that was set aside has gone back."""
+    return {
+        "payment_id": aside.payment,
+        "status": "returned" if aside.left_paise == 0 else "pending" if aside.under_way else "set_aside",
+        "left_inr": show_paise(aside.left_paise),
+        "currency": aside.currency,
+        "gateway_refund_id": aside.under_way or None,
+    }
 
 
 def promo_row(row: dict[str, Any]) -> dict[str, Any]:

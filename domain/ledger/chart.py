@@ -22,6 +22,7 @@ from domain.payments.events import (
     ChargebackLost,
     DocumentIssued,
     PaymentCaptured,
+    PaymentReturned,
     PaymentSetAside,
     RefundFound,
     RefundProcessed,
@@ -91,7 +92,7 @@ def _captured_less_fees(fact: PaymentCaptured) -> int:
     return (fact.amount_paise - fact.fee_paise) * NANOS_PER_PAISA
 
 
-def _fees_without_gst(fact: PaymentCaptured) -> int:
+def _fees_without_gst(fact: PaymentCaptured | PaymentSetAside) -> int:
     return (fact.fee_paise - fact.fee_tax_paise) * NANOS_PER_PAISA
 
 
@@ -99,17 +100,21 @@ def _refunded_beyond_credit(fact: RefundProcessed) -> int:
     return fact.tax.total * NANOS_PER_PAISA - fact.credit
 
 
+def _tax_lost(fact: ChargebackLost) -> int:
+    return 0 if fact.tax is None else fact.tax.heads * NANOS_PER_PAISA
+
+
 def _lost_beyond_credit(fact: ChargebackLost) -> int:
-    return fact.amount_paise * NANOS_PER_PAISA - fact.withheld
+    return fact.amount_paise * NANOS_PER_PAISA - fact.withheld - _tax_lost(fact)
 
 
 def _found_beyond_credit(fact: RefundFound) -> int:
     return fact.amount_paise * NANOS_PER_PAISA - fact.withdrawn
 
 
-def _set_aside(fact: PaymentSetAside) -> int:
+def _if_rupees(field: str) -> Callable[[PaymentSetAside | PaymentReturned], int]:
     """Nothing for money of another currency: what it is worth in rupees is known once it has been exchanged."""
-    return fact.amount_paise * NANOS_PER_PAISA if fact.currency == "INR" else 0
+    return lambda fact: int(getattr(fact, field)) * NANOS_PER_PAISA if fact.currency == "INR" else 0
 
 
 DIRECTION: Mapping[str, int] = {
@@ -149,9 +154,18 @@ ENTRIES: Mapping[type[Event], tuple[Line, ...]] = {
         Line("payment_clearing", "utgst_payable", _tax("utgst")),
         Line("payment_clearing", "igst_payable", _tax("igst")),
     ),
-    PaymentSetAside: (Line("gateway_clearing", "payments_set_aside", _set_aside),),
-    # A refund or chargeback: credit is withheld; in the end it is returned, or withdrawn. A refund's money and document
-    # come with that, a lost chargeback's money alone: GST on it stays payable until an accountant decides otherwise.
+    # The payer is owed all of it; what the gateway kept of it is our expense.
+    PaymentSetAside: (
+        Line("gateway_clearing", "payments_set_aside", _if_rupees("amount_paise")),
+        Line("gateway_fees", "gateway_clearing", _fees_without_gst),
+        Line("gst_input", "gateway_clearing", _paise("fee_tax_paise")),
+    ),
+    PaymentReturned: (
+        Line("payments_set_aside", "gateway_clearing", _if_rupees("amount_paise")),
+        Line("chargeback_losses", "gateway_clearing", _if_rupees("lost_paise")),
+    ),
+    # A refund or chargeback: credit is withheld; in the end it is returned, or withdrawn. Its money comes with that,
+    # and a document for credit that had not been used: GST on what was used stays payable, whoever has the money.
     CreditWithheld: (
         Line("customer_credit", "refunds_withheld", _for_refund),
         Line("customer_credit", "chargebacks_withheld", _for_chargeback),
@@ -168,13 +182,14 @@ ENTRIES: Mapping[type[Event], tuple[Line, ...]] = {
         Line("credit_taken_back", "gateway_clearing", _nanos("credit")),
         Line("payment_clearing", "gateway_clearing", _refunded_beyond_credit),
     ),
-    # A refund by other hands: nobody issued a document, so GST on it stays payable as with a lost chargeback.
+    # A refund by other hands: nobody issued a document, so GST on it stays payable until an accountant decides.
     RefundFound: (
         Line("credit_taken_back", "gateway_clearing", _nanos("withdrawn")),
         Line("chargeback_losses", "gateway_clearing", _found_beyond_credit),
     ),
     ChargebackLost: (
         Line("credit_taken_back", "gateway_clearing", _nanos("withheld")),
+        Line("payment_clearing", "gateway_clearing", _tax_lost),
         Line("chargeback_losses", "gateway_clearing", _lost_beyond_credit),
     ),
 }

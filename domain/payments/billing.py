@@ -13,7 +13,7 @@ from domain.kernel.events import Event, Recorded
 from domain.kernel.store import Change, Decision, Store, fold
 from domain.ledger.credit import GRANT_MAX
 from domain.payments.document import Buyer
-from domain.payments.events import BillingAddressSet, LowBalanceSet
+from domain.payments.events import BillingAddressSet, LowBalanceNoticed, LowBalanceSet
 from domain.payments.gstin import check_gstin, state_of
 from domain.payments.states import check_pin, check_state, show_state, states_of_pin
 
@@ -28,13 +28,14 @@ _JOINERS = str.maketrans("", "", "\u200c\u200d")
 class BillingProfile:
     """The fold of `billing:<org>`. `buyer` is sealed for `books_subject`, and "" with `state` until an address is set.
 
-    `threshold` of the low-balance mail is in nano-rupees, None for never."""
+    `threshold` of the low-balance mail is in nano-rupees, None for never; `noticed` the moment of the last one."""
 
     buyer: str = ""
     state: str = ""
     registered: bool = False
     special_zone: bool = False
     threshold: int | None = None
+    noticed: int | None = None
 
     def evolve(self, stream: str, event: Event) -> "BillingProfile":
         match event:
@@ -48,6 +49,8 @@ class BillingProfile:
                 )
             case LowBalanceSet():
                 return replace(self, threshold=event.threshold)
+            case LowBalanceNoticed():
+                return replace(self, noticed=event.at)
             case _:
                 return self
 

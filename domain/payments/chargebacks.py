@@ -1,12 +1,14 @@
 """Payers who demand their money back through their bank: the credit is set aside when a dispute opens, comes back if it
 is won and is gone if it is lost. What was spent by then is our loss.
+
+Whoever tells of a dispute only says where to look: what counts is what the payment gateway says of it when it is asked.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from domain.kernel.errors import NotFound
+from domain.kernel.errors import Unavailable
 from domain.kernel.events import Event
 from domain.kernel.money import NANOS_PER_PAISA, half_up
 from domain.kernel.store import Decision, Reader, Store
@@ -17,13 +19,20 @@ from domain.payments.events import (
     ChargebackLost,
     ChargebackOpened,
     ChargebackWon,
+    DocumentIssued,
     PaymentCaptured,
-    PaymentSetAside,
+    RefundFailed,
+    RefundRequested,
     Tax,
     TopUpOrdered,
 )
+from domain.payments.giving_back import draft_back
+from domain.payments.issue import issue
 from domain.payments.payment import payment_stream, plain
-from domain.payments.ports import GatewayDispute, WebhookNotice
+from domain.payments.ports import GatewayDispute, PaymentGateway
+from domain.payments.returns import Asides, taken_back
+from domain.payments.tax import refund_share
+from domain.payments.topup import Draft, Seals
 
 Outcome = Literal["open", "won", "lost"]
 
@@ -41,12 +50,13 @@ class Chargeback:
 
 @dataclass(frozen=True, slots=True)
 class OrderChargebacks:
-    """The fold of `payment:<order>` as far as chargebacks go. `set_aside` are payments that were never credited."""
+    """The fold of `payment:<order>` as far as chargebacks go. `back` is what went back of the payment, or is about to,
+    in taxable paise, by refund or chargeback."""
 
     ordered: TopUpOrdered | None = None
     payment: str = ""
-    set_aside: frozenset[str] = frozenset()
     chargebacks: Mapping[str, Chargeback] = field(default_factory=dict)
+    back: Mapping[str, int] = field(default_factory=dict)
 
     def evolve(self, stream: str, event: Event) -> "OrderChargebacks":
         match event:
@@ -54,8 +64,6 @@ class OrderChargebacks:
                 return replace(self, ordered=event)
             case PaymentCaptured():
                 return replace(self, payment=event.payment)
-            case PaymentSetAside():
-                return replace(self, set_aside=self.set_aside | {event.payment})
             case ChargebackOpened():
                 amount = 0 if self.ordered is None else demand(self.ordered.tax, event.amount_paise)
                 return self._with(event.chargeback, Chargeback(event.payment, amount, event.withheld))
@@ -63,7 +71,13 @@ class OrderChargebacks:
                 return self._with(event.chargeback, replace(self.chargebacks[event.chargeback], outcome="won"))
             case ChargebackLost():
                 known = self.chargebacks[event.chargeback]
-                return self._with(event.chargeback, replace(known, outcome="lost", withheld=event.withheld))
+                taxable = 0 if event.tax is None else event.tax.taxable
+                lost = self._with(event.chargeback, replace(known, outcome="lost", withheld=event.withheld))
+                return replace(lost, back={**self.back, event.chargeback: taxable})
+            case RefundRequested():
+                return replace(self, back={**self.back, event.refund: event.tax.taxable})
+            case RefundFailed():
+                return replace(self, back={**self.back, event.refund: 0})
             case _:
                 return self
 
@@ -71,26 +85,53 @@ class OrderChargebacks:
         return replace(self, chargebacks={**self.chargebacks, id: chargeback})
 
 
-def note_dispute(store: Store, notice: WebhookNotice, *, at: int, by: str) -> int | None:
-    """Records what a webhook says of a dispute. It moves forward only: repeats, and what comes late, add nothing.
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a lost chargeback takes: `parts` of lots, in nano-rupees, and for the document `own`, what of it had been
+    bought with the payment, and the tax of that. None where nothing of it was left."""
 
-    A dispute of a payment that was never credited is none of the ledger's. Raises NotFound for one of an order of ours
-    whose payment is not on record yet: it must be told again once that is.
-    """
-    payment = notice.payment
-    if payment is None or notice.dispute is None or not payment.order:
-        return None
-    stream, dispute = payment_stream(plain(payment.order)), _cleaned(notice.dispute)
+    parts: Mapping[str, int]
+    own: int
+    tax: Tax | None
 
-    def decide(read: Reader) -> Decision:
-        known = read.fold(stream, OrderChargebacks())
-        if known.ordered is None or dispute.payment in known.set_aside:
-            return []
-        if dispute.payment != known.payment:
-            raise NotFound("not_found", "The disputed payment is not on record yet; tell it again later.")
-        return _noted(read, stream, known, known.ordered, dispute)
 
-    return store.locked(decide, at=at, by=by)
+@dataclass(frozen=True, kw_only=True)
+class ChargebackDesk:
+    """What hearing of disputes needs. `original` finds the document that receipted a payment, None while it is not
+    known."""
+
+    store: Store
+    gateway: PaymentGateway
+    seals: Seals
+    original: Callable[[str], DocumentIssued | None]
+
+    def look(self, dispute: str, *, at: int, by: str) -> None:
+        """Asks the gateway about a dispute and records what it says. It moves forward only: repeats, and what comes
+        late, add nothing.
+
+        One of a payment that was set aside concerns no credit: it takes back what was set aside, if it is lost. Raises
+        NotFound for what the gateway does not know, and Unavailable where it or the ledger cannot be reached, or the
+        payment is not on record yet: then it is to be looked at again.
+        """
+        told = _cleaned(self.gateway.dispute(dispute))
+        payment = self.gateway.payment(told.payment)
+        stream = payment_stream(plain(payment.order), told.payment)
+
+        def note(read: Reader) -> Decision:
+            return _noted(read, stream, told)
+
+        if self.store.look(note):
+            self.store.locked(note, at=at, by=by)
+        loss = self.store.look(lambda read: _loss(read, stream, told))
+        if loss is None:
+            return
+        draft = None if loss.tax is None else self._draft(told, loss, at=at)
+        self.store.locked(lambda read: _lost(read, stream, told, loss, draft, at=at), at=at, by=by)
+
+    def _draft(self, told: GatewayDispute, loss: Loss, *, at: int) -> Draft:
+        assert loss.tax is not None
+        receipt = self.original(told.payment)
+        return draft_back(receipt, self.seals, tax=loss.tax, credit=loss.own, cause=told.id, reference="", at=at)
 
 
 def outcome_of(dispute: GatewayDispute) -> Outcome:
@@ -99,6 +140,11 @@ def outcome_of(dispute: GatewayDispute) -> Outcome:
     if dispute.status == "closed":
         return "lost" if dispute.deducted_paise else "won"
     return dispute.status if dispute.status in ("won", "lost") else "open"
+
+
+def _taken(dispute: GatewayDispute) -> int:
+    """What a lost dispute costs in paise."""
+    return dispute.deducted_paise or dispute.amount_paise
 
 
 def demand(tax: Tax, amount_paise: int) -> int:
@@ -176,54 +222,92 @@ def _cleaned(dispute: GatewayDispute) -> GatewayDispute:
     return replace(dispute, id=plain(dispute.id), phase=plain(dispute.phase), reason=plain(dispute.reason))
 
 
-def _noted(
-    read: Reader, stream: str, known: OrderChargebacks, ordered: TopUpOrdered, dispute: GatewayDispute
-) -> Decision:
-    """The opening, if it was not known, and the end, if it has come."""
-    outcome, chargeback = outcome_of(dispute), known.chargebacks.get(dispute.id)
-    if chargeback is not None and (outcome == "open" or chargeback.outcome != "open"):
+def _noted(read: Reader, stream: str, dispute: GatewayDispute) -> Decision:
+    """The opening, if it was not known, and that it was won."""
+    known, outcome = read.fold(stream, OrderChargebacks()), outcome_of(dispute)
+    aside = read.fold(stream, Asides()).payments.get(dispute.payment)
+    if aside is not None:
+        fact = taken_back(aside, chargeback=dispute.id, amount_paise=_taken(dispute)) if outcome == "lost" else None
+        return [] if fact is None else [(stream, fact)]
+    if known.ordered is None:
         return []
-    account = account_of(read, ordered.org)
-    if chargeback is not None:
-        return _end(stream, ordered.org, dispute, outcome, account)
-    amount = 0 if outcome == "won" else demand(ordered.tax, dispute.amount_paise)
-    available = read.balance(ordered.org).available
-    parts = parts_to_withhold(account, dispute.payment, amount=amount, available=available)
-    opened = ChargebackOpened(
-        org=ordered.org,
+    if dispute.payment != known.payment:
+        raise Unavailable("payments_unavailable", "The disputed payment is not on record yet; tell it again later.")
+    org, account = known.ordered.org, account_of(read, known.ordered.org)
+    facts: list[tuple[str, Event]] = []
+    chargeback = known.chargebacks.get(dispute.id)
+    if chargeback is None:
+        amount = 0 if outcome == "won" else demand(known.ordered.tax, dispute.amount_paise)
+        available = read.balance(org).available
+        parts = parts_to_withhold(account, dispute.payment, amount=amount, available=available)
+        opened = ChargebackOpened(
+            org=org,
+            chargeback=dispute.id,
+            payment=dispute.payment,
+            amount_paise=dispute.amount_paise,
+            withheld=_paid(account, parts),
+            phase=dispute.phase,
+            reason=dispute.reason,
+        )
+        facts.append((stream, opened))
+        if parts:
+            facts.append((f"account:{org}", _withheld(org, dispute.id, parts, spent=account.spent)))
+    if outcome == "won" and (chargeback is None or chargeback.outcome == "open"):
+        facts.append((stream, ChargebackWon(org=org, chargeback=dispute.id, payment=dispute.payment)))
+        if amount := sum(account.withheld.get(dispute.id, {}).values()):
+            back = CreditReturned(org=org, reference=dispute.id, amount=amount, spent=account.spent)
+            facts.append((f"account:{org}", back))
+    return facts
+
+
+def _loss(read: Reader, stream: str, dispute: GatewayDispute) -> Loss | None:
+    """What the dispute takes if it is lost and that is not on record yet. The bank may take less than it demanded."""
+    known = read.fold(stream, OrderChargebacks())
+    chargeback = known.chargebacks.get(dispute.id)
+    if outcome_of(dispute) != "lost" or chargeback is None or chargeback.outcome != "open":
+        return None
+    assert known.ordered is not None
+    account, original = account_of(read, known.ordered.org), known.ordered.tax
+    most, parts = demand(original, _taken(dispute)), dict[str, int]()
+    for lot, part in account.withheld.get(dispute.id, {}).items():
+        parts[lot] = min(part, most) if account.lots[lot].paid else part
+        most -= parts[lot] if account.lots[lot].paid else 0
+    own, before = parts.get(dispute.payment, 0), sum(known.back.values())
+    taxable = min(own // NANOS_PER_PAISA, original.taxable - before)
+    tax = refund_share(original, taxable=taxable, refunded_before=before) if taxable > 0 else None
+    return Loss({lot: part for lot, part in parts.items() if part}, own, tax)
+
+
+def _lost(read: Reader, stream: str, dispute: GatewayDispute, loss: Loss, draft: Draft | None, *, at: int) -> Decision:
+    """That it was lost, with the credit and the document that go with it. Raises Unavailable if it takes something else
+    by now than was drafted."""
+    found = _loss(read, stream, dispute)
+    if found is None:
+        return []
+    if found != loss:
+        raise Unavailable("ledger_unavailable", "The account has moved on meanwhile; try again.", retry_after=1)
+    ordered = read.fold(stream, OrderChargebacks()).ordered
+    assert ordered is not None
+    org, account = ordered.org, account_of(read, ordered.org)
+    issued = None if draft is None else issue(read, org=org, draft=draft.document, facts=draft.facts, at=at)
+    lost = ChargebackLost(
+        org=org,
         chargeback=dispute.id,
         payment=dispute.payment,
-        amount_paise=dispute.amount_paise,
-        withheld=_paid(account, parts),
-        phase=dispute.phase,
-        reason=dispute.reason,
+        amount_paise=_taken(dispute),
+        withheld=_paid(account, loss.parts),
+        tax=loss.tax,
+        document="" if issued is None else issued[1].number,
     )
-    facts: list[tuple[str, Event]] = [(stream, opened)]
-    if parts:
-        aside = _withheld(ordered.org, dispute.id, parts, spent=account.spent)
-        facts.append((f"account:{ordered.org}", aside))
-        account = account.evolve("", aside)
-    return [*facts, *_end(stream, ordered.org, dispute, outcome, account)]
-
-
-def _end(stream: str, org: str, dispute: GatewayDispute, outcome: Outcome, account: Account) -> Decision:
-    """What the outcome does to the credit that is withheld."""
-    parts = account.withheld.get(dispute.id, {})
-    amount = sum(parts.values())
-    back: Event
-    match outcome:
-        case "won":
-            end: Event = ChargebackWon(org=org, chargeback=dispute.id, payment=dispute.payment)
-            back = CreditReturned(org=org, reference=dispute.id, amount=amount, spent=account.spent)
-        case "lost":
-            end = ChargebackLost(
-                org=org,
-                chargeback=dispute.id,
-                payment=dispute.payment,
-                amount_paise=dispute.deducted_paise or dispute.amount_paise,
-                withheld=_paid(account, parts),
-            )
-            back = CreditWithdrawn(org=org, reference=dispute.id, amount=amount, spent=account.spent)
-        case "open":
-            return []
-    return [(stream, end), (f"account:{org}", back)] if amount else [(stream, end)]
+    facts: list[tuple[str, Event]] = [(stream, lost)]
+    aside, gone = sum(account.withheld.get(dispute.id, {}).values()), sum(loss.parts.values())
+    if aside != gone:
+        back = CreditReturned(org=org, reference=dispute.id, amount=aside, spent=account.spent)
+        facts.append((f"account:{org}", back))
+        if gone:
+            again = _withheld(org, dispute.id, dict(loss.parts), spent=account.spent)
+            facts.append((f"account:{org}", again))
+    if gone:
+        withdrawn = CreditWithdrawn(org=org, reference=dispute.id, amount=gone, spent=account.spent)
+        facts.append((f"account:{org}", withdrawn))
+    return facts if issued is None else [*facts, issued]

@@ -132,12 +132,24 @@ def title(document: Document) -> str:
 def tax_heads(document: Document) -> list[tuple[str, str, int]]:
     """Each head that the tax falls under with its rate and its paise, also where a small share rounds to nothing."""
     tax = document.tax
-    if document.place_of_supply != document.supplier.state or tax.igst:
+    if document.place_of_supply != document.supplier.state or tax.igst or document.buyer.special_zone:
         return [("IGST", f"{tax.percent}%", tax.igst)]
     half = f"{tax.percent // 2}{'.5' if tax.percent % 2 else ''}%"
     if STATES[document.place_of_supply].union_territory:
         return [("CGST", half, tax.cgst), ("UTGST", half, tax.utgst)]
     return [("CGST", half, tax.cgst), ("SGST", half, tax.sgst)]
+
+
+def endorsement(document: Document) -> str:
+    """What a supply to a special economic zone has to say of itself: CGST Rules, rule 46, third proviso. "" for others.
+
+    Without a rate it is one under a letter of undertaking."""
+    if not document.buyer.special_zone:
+        return ""
+    how = "on payment" if document.tax.percent else "under bond or letter of undertaking without payment"
+    return (
+        f"Supply meant for export/supply to SEZ unit or SEZ developer for authorised operations {how} of integrated tax"
+    )
 
 
 def buyer_lines(buyer: Buyer) -> list[str]:
@@ -154,7 +166,7 @@ def settlement(document: Document) -> list[tuple[str, str]]:
     rows = [
         ("Refunded on" if back else "Paid on", show_moment(document.paid_at)),
         ("Refunded to" if back else "Paid by", show_method(document.method)),
-        ("Refund ID", document.refund_id),
+        ("Chargeback" if document.refund_id.startswith("disp_") else "Refund ID", document.refund_id),
         ("Payment ID", document.payment_id),
         ("Order ID", document.order_id),
         ("Bank reference", document.reference),

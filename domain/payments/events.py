@@ -122,7 +122,8 @@ class PaymentSetAside(Event, frozen=True, kw_only=True):
 
     `amount_paise` is what of it is still with us, in the smallest unit of `currency`. `reason` is `unknown_order` (then
     `org` is empty), `wrong_amount`, `wrong_currency`, `wrong_method`, `order_paid_already`, `org_deleted`, or
-    `sent_back` where the gateway had given money back before it could be credited."""
+    `sent_back` where the gateway had given money back before it could be credited. What the gateway kept is as in
+    `PaymentCaptured`."""
 
     org: str
     order: str
@@ -130,6 +131,43 @@ class PaymentSetAside(Event, frozen=True, kw_only=True):
     amount_paise: int
     reason: str
     currency: str = "INR"
+    fee_paise: int = 0
+    fee_tax_paise: int = 0
+
+
+@fact("payments.return_accepted.v1")
+class ReturnAccepted(Event, frozen=True, kw_only=True):
+    """The payment gateway sends money back that was set aside, as its refund `gateway_refund`. Stream: that of the
+    payment, as for the two facts that may follow."""
+
+    org: str
+    payment: str
+    gateway_refund: str
+
+
+@fact("payments.payment_returned.v1")
+class PaymentReturned(Event, frozen=True, kw_only=True):
+    """So much of what was set aside has gone back, in the smallest unit of `currency`: as the gateway's refund
+    `gateway_refund`, which the payer's bank calls `reference`, or by a `chargeback` that the bank won. `lost_paise` is
+    what went on top, though it had gone back before."""
+
+    org: str
+    payment: str
+    amount_paise: int
+    gateway_refund: str = ""
+    chargeback: str = ""
+    reference: str = ""
+    currency: str = "INR"
+    lost_paise: int = 0
+
+
+@fact("payments.return_failed.v1")
+class ReturnFailed(Event, frozen=True, kw_only=True):
+    """The payer's bank did not take it: the money is still set aside."""
+
+    org: str
+    payment: str
+    gateway_refund: str
 
 
 # Refunds and chargebacks
@@ -218,13 +256,17 @@ class ChargebackWon(Event, frozen=True, kw_only=True):
 
 @fact("payments.chargeback_lost.v1")
 class ChargebackLost(Event, frozen=True, kw_only=True):
-    """The bank took `amount_paise` back. Of paid credit, `withheld` nano-rupees were still there to be withdrawn."""
+    """The bank took `amount_paise` back. Of paid credit, `withheld` nano-rupees were still there to be withdrawn. What
+    of the payment's own credit was among them is an advance that went back without a supply: `document` is the refund
+    voucher or credit note for it, `tax` its amount and GST; none where nothing of it was left."""
 
     org: str
     chargeback: str
     payment: str
     amount_paise: int
     withheld: int
+    tax: Tax | None = None
+    document: str = ""
 
 
 # Promo codes

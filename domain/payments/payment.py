@@ -144,6 +144,7 @@ def news(order: Order, payment: GatewayPayment, *, learned: str) -> Event | None
 def set_aside(order: Order, payment: GatewayPayment, reason: str) -> PaymentSetAside:
     """The fact by which a payment of this order is not credited."""
     left = payment.amount_paise if payment.status == "captured" else 0
+    in_rupees = payment.currency == CURRENCY
     return PaymentSetAside(
         org=order.org,
         order=payment.order,
@@ -151,6 +152,8 @@ def set_aside(order: Order, payment: GatewayPayment, reason: str) -> PaymentSetA
         amount_paise=max(left - payment.refunded_paise, 0),
         currency=plain(payment.currency),
         reason=reason,
+        fee_paise=(payment.fee_paise or 0) if in_rupees else 0,
+        fee_tax_paise=(payment.tax_paise or 0) if in_rupees else 0,
     )
 
 

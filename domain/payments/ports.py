@@ -135,6 +135,16 @@ class PaymentGateway(Protocol):
 
     def refund_status(self, id: str) -> GatewayRefund: ...
 
+    def refunds(self, *, since_seconds: int) -> Sequence[GatewayRefund]:
+        """All that were made since then, of all payments. This list may lag too."""
+        ...
+
+    def dispute(self, id: str) -> GatewayDispute: ...
+
+    def disputes(self, *, since_seconds: int) -> Sequence[GatewayDispute]:
+        """All that were opened since then. This list may lag behind `dispute` by minutes."""
+        ...
+
     def checkout_is_signed(self, *, order: str, payment: str, signature: str) -> bool:
         """Whether the gateway itself says that `payment` pays for `order`, the order that *we* stored."""
         ...

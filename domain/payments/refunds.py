@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import msgspec
-
 from domain.kernel.clock import DAY, SECOND
 from domain.kernel.errors import Conflict, Invalid, NotFound, Unavailable
 from domain.kernel.events import Event
@@ -20,9 +18,7 @@ from domain.kernel.store import Change, Decision, Reader, Store
 from domain.ledger.account import Account, Lot
 from domain.ledger.credit import account_of
 from domain.ledger.events import CreditAdded, CreditExpired, CreditReturned, CreditWithdrawn, CreditWithheld
-from domain.payments.billing import books_subject
 from domain.payments.chargebacks import demand, own_parts, withheld_anew
-from domain.payments.document import Document, Original
 from domain.payments.events import (
     ChargebackOpened,
     ChargebackWon,
@@ -36,8 +32,8 @@ from domain.payments.events import (
     Tax,
     TopUpOrdered,
 )
-from domain.payments.issue import as_issued, issue, text_to_seal
-from domain.payments.numbering import KINDS
+from domain.payments.giving_back import draft_back
+from domain.payments.issue import issue
 from domain.payments.payment import payment_stream, plain
 from domain.payments.ports import GatewayRefund, PaymentGateway, WebhookNotice
 from domain.payments.tax import refund_share
@@ -381,17 +377,15 @@ class RefundDesk:
 
     def _draft(self, refund: Refund, told: GatewayRefund, *, at: int) -> Draft:
         """The refund voucher or credit note: the original's facts, with what goes back of it."""
-        event = self.original(refund.payment)
-        if event is None:
-            raise Unavailable(
-                "ledger_unavailable", "The payment's document is not known yet; try again.", retry_after=1
-            )
-        subject = books_subject(refund.org)
-        text = self.seals.open(subject, event.facts)
-        assert text is not None, f"the books of {refund.org} were erased"
-        original = as_issued(event, text)
-        document = _document_back(original, refund, told, at=at)
-        return Draft(document, self.seals.seal(subject, text_to_seal(document)))
+        return draft_back(
+            self.original(refund.payment),
+            self.seals,
+            tax=refund.tax,
+            credit=refund.credit,
+            cause=refund.id,
+            reference=told.reference,
+            at=at,
+        )
 
     def _end(self, refund: Refund, facts: Callable[[Reader], Decision], *, at: int, by: str) -> None:
         def decide(read: Reader) -> Decision:
@@ -550,21 +544,6 @@ def _found(read: Reader, order: str, told: GatewayRefund) -> Decision:
         (f"account:{org}", CreditWithheld(org=org, reference=told.id, amount=total, parts=parts, spent=spent)),
         (f"account:{org}", CreditWithdrawn(org=org, reference=told.id, amount=total, spent=spent)),
     ]
-
-
-def _document_back(original: Document, refund: Refund, told: GatewayRefund, *, at: int) -> Document:
-    kind = KINDS[original.kind].refund
-    assert kind is not None, f"{original.number} is a {original.kind}, which nothing takes back"
-    return msgspec.structs.replace(
-        original,
-        kind=kind,
-        tax=refund.tax,
-        credit=refund.credit,
-        paid_at=at,
-        reference=told.reference,
-        refund_id=refund.id,
-        refers_to=Original(number=original.number, issued_at=original.issued_at),
-    )
 
 
 def _used_before() -> Conflict:

@@ -109,13 +109,20 @@ def test_every_field_of_the_law_is_on_the_one_page(document: Document, caplog: p
          "|₹472.00|taken back|rule 51"),
         (papers.CREDIT_NOTE, "Credit Note|Against tax invoice|Taxable value credited|rule 53"),
         (papers.CANCELLED, "Cancelled|of no effect"),
+        (papers.ZONE, "Karnataka (29)|IGST at 18%|₹180.00|SUPPLY MEANT FOR EXPORT/SUPPLY TO SEZ UNIT OR SEZ DEVELOPER"
+         " FOR AUTHORISED OPERATIONS ON PAYMENT OF INTEGRATED TAX"),
+        (papers.ZONE_UNTAXED, "IGST at 0%|₹0.00|FOR AUTHORISED OPERATIONS UNDER BOND OR LETTER OF UNDERTAKING WITHOUT"
+         " PAYMENT OF INTEGRATED TAX"),
     ],
-    ids=["receipt", "hindi", "territory", "invoice", "refund", "credit note", "cancelled"],
+    ids=[
+        "receipt", "hindi", "territory", "invoice", "refund", "credit note", "cancelled", "zone", "zone, untaxed",
+    ],
 )  # fmt: skip
 def test_each_kind_says_what_it_is(document: Document, says: str) -> None:
     text = text_of(render_pdf(document, verify_url=papers.VERIFY))
     for words in says.split("|"):
         assert words in text, words
+    assert ("SEZ" in text) is document.buyer.special_zone
 
 
 @draws

@@ -14,9 +14,9 @@ from domain.kernel.money import NANOS_PER_PAISA, rupees
 from domain.ledger.credit import account_of, expire_credit
 from domain.ledger.events import CreditAdded, CreditExpired, CreditGranted, CreditHeld, CreditWithdrawn, RequestSettled
 from domain.ledger.guards import Guards, evolve, may_hold
-from domain.payments.chargebacks import note_dispute
-from domain.payments.events import DocumentIssued, PromoCreated, TopUpOrdered
-from domain.payments.ports import DisputeStatus, GatewayDispute, GatewayRefund, WebhookNotice
+from domain.payments.chargebacks import ChargebackDesk
+from domain.payments.events import ChargebackLost, DocumentIssued, PromoCreated, TopUpOrdered
+from domain.payments.ports import DisputeStatus, GatewayDispute, GatewayRefund
 from domain.payments.promo import create_promo
 from domain.payments.refunds import OrderRefunds, Refund, RefundDesk, refundable, wallet_of
 from domain.payments.tax import HEADS
@@ -38,6 +38,8 @@ class RefundingGateway(FakeGateway):
         self.by_key: dict[str, GatewayRefund] = {}
         self.trouble: str | Refusal = ""
         self.first_status: Any = "pending"
+        self.now_seconds = NOON // SECOND
+        self.by_dispute: dict[str, GatewayDispute] = {}
 
     def refund(self, payment: str, *, amount_paise: int, key: str, notes: Mapping[str, str]) -> GatewayRefund:
         if isinstance(self.trouble, Refusal):
@@ -54,6 +56,7 @@ class RefundingGateway(FakeGateway):
                 amount_paise=amount_paise,
                 currency="INR",
                 status=self.first_status,
+                created_seconds=self.now_seconds,
             )
         if self.trouble == "after":
             raise Unavailable("payments_unavailable", "no answer")
@@ -74,6 +77,17 @@ class RefundingGateway(FakeGateway):
             raise NotFound("not_found", "no such refund")
         return found
 
+    def refunds(self, *, since_seconds: int) -> Sequence[GatewayRefund]:
+        return [refund for refund in self.by_key.values() if refund.created_seconds >= since_seconds]
+
+    def dispute(self, id: str) -> GatewayDispute:
+        if id not in self.by_dispute:
+            raise NotFound("not_found", "no such dispute")
+        return self.by_dispute[id]
+
+    def disputes(self, *, since_seconds: int) -> Sequence[GatewayDispute]:
+        return [dispute for dispute in self.by_dispute.values() if dispute.created_seconds >= since_seconds]
+
     def close(self) -> None:
         pass
 
@@ -91,6 +105,9 @@ class Scene:
         self.gateway = RefundingGateway()
         self.till = make_till(self.store, self.gateway, terms)
         self.desk = RefundDesk(store=self.store, gateway=self.gateway, seals=PlainSeals(), original=self._original)
+        self.chargebacks = ChargebackDesk(
+            store=self.store, gateway=self.gateway, seals=PlainSeals(), original=self._original
+        )
         self.state = state
         self.key = given_key(self.store, given_org(self.store, ORG, inr=0), key="key_a")
         self.payments: list[str] = []
@@ -201,8 +218,8 @@ class Scene:
         paise: int = 11_800,
         deducted: int = 0,
         phase: str = "chargeback",
-    ) -> int | None:
-        dispute = GatewayDispute(
+    ) -> None:
+        self.gateway.by_dispute[id] = GatewayDispute(
             id=id,
             payment=payment,
             amount_paise=paise,
@@ -211,9 +228,7 @@ class Scene:
             status=status,
             phase=phase,
         )
-        known = self.gateway.payments[payment]
-        notice = WebhookNotice(event="payment.dispute", created_seconds=0, payment=known, dispute=dispute)
-        return note_dispute(self.store, notice, at=self.at, by="razorpay")
+        self.chargebacks.look(id, at=self.at, by="razorpay")
 
     # What is so
 
@@ -256,6 +271,9 @@ class Scene:
             known = self.store.fold(f"payment:{order}", OrderRefunds())
             if known.payment:
                 self._check_payment(known, wallet, ended)
+        for lost in self.facts(ChargebackLost):
+            document = ended.pop(lost.chargeback, None)
+            assert (document and document.number) == (lost.document or None)
         assert not ended, "a document of a refund that was not processed"
 
     def _check_payment(self, known: OrderRefunds, wallet: Any, documents: dict[str, Event]) -> None:
@@ -269,8 +287,10 @@ class Scene:
         assert 0 <= wallet.spent_of(lot) <= lot.amount
         assert sum(refund.credit for refund in back) <= lot.amount - wallet.spent_of(lot)
         assert not back or sum(refund.credit for refund in back) <= lot.amount - gifts
+        lost = [fact.tax for fact in self.facts(ChargebackLost) if fact.payment == known.payment and fact.tax]
         for head in ("taxable", *HEADS):
-            assert sum(getattr(refund.tax, head) for refund in back) <= getattr(ordered.tax, head)
+            given_back = sum(getattr(tax, head) for tax in [*lost, *(refund.tax for refund in back)])
+            assert given_back <= getattr(ordered.tax, head)
         assert all(refund.tax.taxable * NANOS_PER_PAISA == refund.credit for refund in refunds)
         if sum(refund.credit for refund in back) == lot.amount:
             assert sum(refund.tax.total for refund in back) == ordered.tax.total, "tax was lost in rounding"

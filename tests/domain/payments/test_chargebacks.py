@@ -9,11 +9,13 @@ from domain.kernel.errors import Conflict, NotFound, Unavailable
 from domain.kernel.money import NANOS_PER_PAISA, rupees
 from domain.ledger.credit import account_of, grant_credit
 from domain.ledger.events import CreditWithheld
-from domain.payments.chargebacks import demand, note_dispute
-from domain.payments.events import ChargebackLost, ChargebackOpened, ChargebackWon, Tax
-from domain.payments.ports import DisputeStatus, GatewayDispute, WebhookNotice
+from domain.payments.chargebacks import demand
+from domain.payments.document import Document, settlement
+from domain.payments.events import ChargebackLost, ChargebackOpened, ChargebackWon, DocumentIssued, Tax
+from domain.payments.issue import as_issued
+from domain.payments.ports import DisputeStatus
 from tests.domain.payments.refund_scene import ORG, Scene
-from tests.domain.payments.till import given_order
+from tests.domain.payments.till import TERMS, PlainSeals, given_order
 
 
 @pytest.fixture
@@ -269,19 +271,11 @@ def test_what_a_failed_refund_returns_answers_for_the_dispute(scene: Scene) -> N
     scene.check()
 
 
-def notice(scene: Scene, payment: str, order: str) -> WebhookNotice:
-    known = replace(scene.gateway.pays(order), id=payment, order=order)
-    dispute = GatewayDispute(
-        id="disp_1", payment=payment, amount_paise=1, deducted_paise=0, currency="INR", status="open"
-    )
-    return WebhookNotice(event="payment.dispute.created", created_seconds=0, payment=known, dispute=dispute)
-
-
 def test_a_dispute_of_nobodys_payment_is_none_of_ours(scene: Scene) -> None:
     for order in ("", "order_of_another_shop00"):
-        assert note_dispute(scene.store, notice(scene, "pay_x", order), at=scene.at, by="razorpay") is None
-    bare = replace(notice(scene, "pay_x", "order_x"), dispute=None)
-    assert note_dispute(scene.store, bare, at=scene.at, by="razorpay") is None
+        scene.dispute(scene.gateway.pays(order).id, "lost")
+    with pytest.raises(NotFound):
+        scene.chargebacks.look("disp_unknown", at=scene.at, by="razorpay")
     assert scene.facts(ChargebackOpened) == []
 
 
@@ -290,11 +284,91 @@ def test_a_dispute_of_a_payment_that_was_set_aside_touches_no_credit(scene: Scen
     ordered = given_order(scene.till, ORG)
     wrong = scene.gateway.pays(ordered.order, amount_paise=1)
     scene.till.look(wrong.id, learned="webhook", at=scene.at, by="test")
-    assert note_dispute(scene.store, notice(scene, wrong.id, ordered.order), at=scene.at, by="razorpay") is None
+    scene.dispute(wrong.id, "open")
     assert account_of(scene.store, ORG).withheld_amount == 0
 
 
 def test_a_dispute_that_comes_before_its_payment_is_to_be_told_again(scene: Scene) -> None:
     ordered = given_order(scene.till, ORG)
-    with pytest.raises(NotFound):
-        note_dispute(scene.store, notice(scene, "pay_early", ordered.order), at=scene.at, by="razorpay")
+    with pytest.raises(Unavailable, match="not on record yet"):
+        scene.dispute(scene.gateway.pays(ordered.order).id, "open")
+
+
+# Its tax
+
+
+def test_what_was_not_used_is_an_advance_that_went_back_and_has_a_voucher(scene: Scene) -> None:
+    payment = scene.pay(100)
+    scene.spend(rupees(60) + 7)
+    scene.dispute(payment, "open")
+    before = len(scene.store.facts)
+    scene.dispute(payment, "lost")
+    assert scene.store.names(before) == ["ChargebackLost", "CreditWithdrawn", "DocumentIssued"]
+    receipt, voucher = scene.facts(DocumentIssued)
+    (lost,) = scene.facts(ChargebackLost)
+    assert (voucher.kind, voucher.original, voucher.refund) == ("refund_voucher", receipt.number, "disp_1")
+    assert (lost.document, lost.tax, lost.withheld) == (voucher.number, voucher.tax, rupees(40) - 7)
+    assert (voucher.tax.taxable, voucher.tax.cgst, voucher.tax.sgst) == (3_999, 360, 360)
+    assert "Chargeback" in dict(settlement(opened(voucher)))
+    scene.check()
+
+
+def opened(voucher: DocumentIssued) -> Document:
+    return as_issued(voucher, PlainSeals().open(f"books:{ORG}", voucher.facts) or "")
+
+
+def test_what_was_used_was_supplied_and_its_tax_stays(scene: Scene) -> None:
+    payment = scene.pay(100)
+    scene.pay(100)
+    scene.spend(rupees(100))
+    scene.dispute(payment, "lost")
+    (lost,) = scene.facts(ChargebackLost)
+    assert (lost.withheld, lost.tax, lost.document) == (rupees(100), None, "")
+    assert len(scene.facts(DocumentIssued)) == 2
+    scene.check()
+
+
+def test_refunds_and_chargebacks_of_a_payment_give_its_tax_back_once() -> None:
+    scene = Scene(replace(TERMS, mode="included"))
+    payment = scene.pay(101)
+    scene.refunded(payment, inr=33)
+    pending = scene.request(payment, inr=20)
+    scene.pursue(pending.id)
+    for n, paise in enumerate((1_001, 10_100)):
+        scene.dispute(payment, "lost", id=f"disp_{n}", paise=paise, deducted=paise)
+    scene.gateway.ends(pending.id, "processed")
+    scene.pursue(pending.id)
+    receipt, *back = scene.facts(DocumentIssued)
+    assert len(back) == 4
+    for head in ("taxable", "cgst", "sgst"):
+        assert sum(getattr(voucher.tax, head) for voucher in back) == getattr(receipt.tax, head)
+    scene.check()
+
+
+def test_a_bank_that_takes_less_than_it_demanded_leaves_the_rest(scene: Scene) -> None:
+    payment = scene.pay(100, promo=scene.promo(20))
+    scene.dispute(payment, "open")
+    assert scene.available == 0
+    scene.dispute(payment, "lost", deducted=5_900)
+    assert scene.available == rupees(50)
+    (lost,) = scene.facts(ChargebackLost)
+    assert (lost.amount_paise, lost.withheld, lost.tax and lost.tax.total) == (5_900, rupees(50), 5_900)
+    scene.check()
+
+
+def test_an_account_that_moves_on_while_the_voucher_is_drafted_is_looked_at_again(scene: Scene) -> None:
+    payment = scene.pay(100)
+    refund = scene.request(payment, inr=60)
+    scene.pursue(refund.id)
+    scene.gateway.ends(refund.id, "failed")
+
+    def while_drafting(payment: str) -> DocumentIssued | None:
+        scene.pursue(refund.id)
+        return scene._original(payment)
+
+    scene.chargebacks = replace(scene.chargebacks, original=while_drafting)
+    with pytest.raises(Unavailable, match="moved on"):
+        scene.dispute(payment, "lost")
+    scene.dispute(payment, "lost")
+    assert [lost.withheld for lost in scene.facts(ChargebackLost)] == [rupees(100)]
+    scene.check()
