@@ -45,27 +45,44 @@ def read_cookie(pepper: bytes, value: str) -> Token | None:
 
 def token_of(app: App, request: Request) -> Token | None:
     """What the request's cookie says, if it is genuine."""
-    value = request.cookies.get(COOKIE)
+    value = request.cookies.get(cookie_name(app.settings, COOKIE))
     return None if value is None else read_cookie(app.pepper, value)
 
 
 def set_cookie(app: App, response: Response, token: Token) -> None:
     """Signs the browser in, or makes it look at another org."""
     value = write_cookie(app.pepper, token)
-    response.set_cookie(COOKIE, value, max_age=SESSION_DAYS * 86_400, path="/", **cookie_flags(app.settings))
+    give_cookie(app, response, COOKIE, value, seconds=SESSION_DAYS * 86_400)
 
 
 def clear_cookie(app: App, response: Response) -> None:
     """Makes the browser forget who it is; the session itself ends by a fact."""
-    response.delete_cookie(COOKIE, path="/", **cookie_flags(app.settings))
+    take_cookie(app, response, COOKIE)
 
 
-def cookie_flags(settings: Settings) -> dict[str, Any]:
-    """For no script's eyes, not along with what other sites change, and over TLS alone, except where a developer at
-    their own machine has none."""
+def cookie_name(settings: Settings, name: str) -> str:
+    """As browsers know a cookie of ours. Over TLS it has the prefix by which they take it from this very host alone:
+    no neighbour under the same domain can put somebody in a session of theirs (RFC 6265bis, section 4.1.3.2)."""
+    return f"__Host-{name}" if _has_tls(settings) else name
+
+
+def give_cookie(app: App, response: Response, name: str, value: str, *, seconds: int) -> None:
+    response.set_cookie(cookie_name(app.settings, name), value, max_age=seconds, path="/", **_flags(app.settings))
+
+
+def take_cookie(app: App, response: Response, name: str) -> None:
+    response.delete_cookie(cookie_name(app.settings, name), path="/", **_flags(app.settings))
+
+
+def _flags(settings: Settings) -> dict[str, Any]:
+    """For no script's eyes, not along with what other sites change, and over TLS alone."""
+    return {"secure": _has_tls(settings), "httponly": True, "samesite": "lax"}
+
+
+def _has_tls(settings: Settings) -> bool:
+    """Everywhere, except where a developer at their own machine has none."""
     public = urlsplit(settings.public_url)
-    secure = public.scheme == "https" or public.hostname not in LOOPBACK_NAMES
-    return {"secure": secure, "httponly": True, "samesite": "lax"}
+    return public.scheme == "https" or public.hostname not in LOOPBACK_NAMES
 
 
 def csrf_token(pepper: bytes, session: str) -> str:

@@ -11,14 +11,13 @@ import msgspec
 from fastapi import Request, Response
 
 from adapters.wiring import App
-from api.client_address import Address, client_address, household
-from api.session import cookie_flags, read_signed, write_signed
+from api.client_address import address_of, household
+from api.session import cookie_name, give_cookie, read_signed, take_cookie, write_signed
 from domain.accounts.ports import SIGN_IN_SECONDS
 from domain.kernel.clock import SECOND
 from domain.kernel.errors import Invalid, TooMany
 
 TICKET_COOKIE = "br_sign_in"
-TICKET_PATH = "/auth/"
 SEED_BYTES = 32
 LANDING = "/sign-in"
 """Where a sign-in ends that was not begun for a page; it shows who is signed in."""
@@ -62,19 +61,18 @@ def new_ticket(app: App, *, provider: str, next: str) -> Ticket:
 
 
 def give_ticket(app: App, response: Response, ticket: Ticket) -> None:
-    value = write_signed(app.pepper, _TICKET, ticket)
-    flags = cookie_flags(app.settings)
-    response.set_cookie(TICKET_COOKIE, value, max_age=SIGN_IN_SECONDS, path=TICKET_PATH, **flags)
+    give_cookie(app, response, TICKET_COOKIE, write_signed(app.pepper, _TICKET, ticket), seconds=SIGN_IN_SECONDS)
 
 
 def tear_up_ticket(app: App, response: Response) -> None:
-    response.delete_cookie(TICKET_COOKIE, path=TICKET_PATH, **cookie_flags(app.settings))
+    take_cookie(app, response, TICKET_COOKIE)
 
 
 async def redeem_ticket(app: App, request: Request, *, provider: str, state: str) -> Ticket:
     """The ticket that this browser was given for this state; each is redeemed once, over all processes that share a
     Valkey. Raises Invalid `sign_in_invalid`."""
-    ticket = read_signed(app.pepper, _TICKET, request.cookies.get(TICKET_COOKIE, ""), Ticket)
+    shown = request.cookies.get(cookie_name(app.settings, TICKET_COOKIE), "")
+    ticket = read_signed(app.pepper, _TICKET, shown, Ticket)
     if (
         ticket is None
         or ticket.provider != provider
@@ -109,12 +107,6 @@ async def check_pace(app: App, request: Request) -> None:
             "Too many sign-ins from your network; wait a little.",
             retry_after=math.ceil(window.retry_seconds),
         )
-
-
-def address_of(app: App, request: Request) -> Address | None:
-    """Where the request comes from, behind the proxies that the operator trusts."""
-    peer = None if request.client is None else request.client.host
-    return client_address(peer, request.headers.raw, app.settings.trusted_proxies)
 
 
 def local_path(wanted: str) -> str:

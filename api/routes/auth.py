@@ -12,13 +12,13 @@ from starlette.concurrency import run_in_threadpool
 
 from adapters.wiring import App
 from api.caller import AGENT_LENGTH_MAX, WHO, PersonActor, Services, public
-from api.errors import documented, status_of
+from api.client_address import address_of
+from api.errors import documented
 from api.schemas.sessions import SignedOut
 from api.session import LOOPBACK_NAMES, Token, clear_cookie, set_cookie, token_of
 from api.sign_in import (
     LANDING,
     Ticket,
-    address_of,
     check_pace,
     give_ticket,
     local_path,
@@ -26,8 +26,8 @@ from api.sign_in import (
     redeem_ticket,
     tear_up_ticket,
 )
-from api.web.render import read_only_page, render
-from domain.accounts.person import email_digest, person_stream, subject_digest
+from api.sign_in_page import NAMES, sign_in_page, sorry_page
+from domain.accounts.person import email_digest, mailbox_digest, person_stream, subject_digest
 from domain.accounts.ports import IdentityProvider
 from domain.accounts.sign_in import (
     Proof,
@@ -42,16 +42,15 @@ from domain.kernel.errors import Forbidden, NotFound, Refusal, Unavailable
 from domain.kernel.money import rupees
 
 router = APIRouter(tags=["Sign-in"])
-NAMES = {"github": "GitHub", "google": "Google"}
 STEP = ("not_found", "rate_limit_exceeded", "provider_not_configured", "sign_in_unavailable")
 UNSHARED = {"cache-control": "no-store", "referrer-policy": "no-referrer"}
 
 
 @router.get("/sign-in", response_class=Response, dependencies=[Depends(public)])
 def show_sign_in(request: Request, app: Services, next: str = LANDING) -> Response:
-    """The page where people sign in, or see as whom they are signed in. `next` is the path to go on to afterwards; one
-    of another site is ignored."""
-    return _page(app, next=local_path(next), name=_name(app, request))
+    """The page where people sign in; who is signed in sees their orgs and invitations, and can sign out. `next` is the
+    path to go on to after signing in; one of another site is ignored."""
+    return sign_in_page(app, request, next=local_path(next))
 
 
 @router.get(
@@ -78,7 +77,7 @@ async def begin_sign_in(provider: str, request: Request, app: Services, next: st
             nonce=ticket.nonce,
         )
     except Refusal as refusal:
-        return _sorry(app, request, refusal)
+        return sorry_page(app, request, refusal)
     response = RedirectResponse(address, 303, UNSHARED)
     give_ticket(app, response, ticket)
     return response
@@ -104,14 +103,14 @@ async def finish_sign_in(
             raise Forbidden("sign_in_refused", f"{NAMES[provider]} did not say who you are; begin again at /sign-in.")
         token = await run_in_threadpool(_start, app, request, chosen, ticket, code)
     except Refusal as refusal:
-        return _sorry(app, request, refusal)
+        return sorry_page(app, request, refusal)
     response = RedirectResponse(ticket.next, 303, UNSHARED)
     tear_up_ticket(app, response)
     set_cookie(app, response, token)
     return response
 
 
-@router.post("/auth/logout", response_model=SignedOut, responses=documented(*WHO))
+@router.post("/auth/logout", response_model=SignedOut, responses=documented(*WHO, "invalid_request"))
 def sign_out(actor: PersonActor, app: Services, response: Response, everywhere: bool = False) -> object:
     """Ends this session, or with `everywhere=true` all sessions of the person; in force on every gateway within a
     second."""
@@ -141,6 +140,7 @@ def _start(app: App, request: Request, provider: IdentityProvider, ticket: Ticke
         login=known.login,
         email=known.email,
         email_digest=email_digest(app.pepper, known.email) if known.email_verified else None,
+        mailbox_digest=mailbox_digest(app.pepper, known.email),
     )
     signed_in = sign_in(
         app.store,
@@ -201,48 +201,3 @@ def _same_machine(app: App, request: Request) -> str | None:
     came_by = urlsplit(f"//{request.headers.get('host', '')}").hostname
     strays = home.hostname in LOOPBACK_NAMES and came_by in LOOPBACK_NAMES and came_by != home.hostname
     return app.settings.public_url.rstrip("/") if strays else None
-
-
-# What people see
-
-
-def _sorry(app: App, request: Request, refusal: Refusal) -> Response:
-    """A page for people; the envelope for programs."""
-    if "text/html" not in request.headers.get("accept", ""):
-        raise refusal
-    response = _page(app, next=LANDING, sorry=refusal.message, status=status_of(refusal))
-    if refusal.retry_after is not None:
-        response.headers["retry-after"] = str(refusal.retry_after)
-    return response
-
-
-def _page(app: App, *, next: str, name: str = "", sorry: str = "", status: int = 200) -> Response:
-    nonce = app.entropy(16).hex()
-    ways = [
-        {"name": name, "address": f"/auth/{provider}?{urlencode({'next': next})}"}
-        for provider, name in NAMES.items()
-        if provider in app.identities
-    ]
-    page = render(
-        "sign_in.html",
-        nonce=nonce,
-        ways=ways,
-        sorry=sorry,
-        name=name,
-        credit_inr=app.settings.sign_up_inr,
-        simulated=bool(ways) and urlsplit(app.settings.github_url).hostname in LOOPBACK_NAMES,
-    )
-    response = read_only_page(page, nonce=nonce, status=status)
-    response.headers["cache-control"] = "no-store"
-    return response
-
-
-def _name(app: App, request: Request) -> str:
-    """Of whoever is signed in; empty for nobody."""
-    token = token_of(app, request)
-    directory = app.directory.directory
-    session = None if token is None else directory.session(token.person, token.session)
-    person = None if token is None else directory.person(token.person)
-    if person is None or session is None or session.expires <= app.clock() or not app.directory.fresh():
-        return ""
-    return app.vault.open(person_stream(person.id), person.name) or person.id

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from domain.accounts.events import MemberRemoved, OrgDeleted, PersonErased
 from domain.accounts.org import Org
 from domain.accounts.person import Person, person_stream
-from domain.kernel.errors import Conflict, NotFound
+from domain.kernel.errors import Conflict, NotFound, Unavailable
 from domain.kernel.store import Change, Decision, Store
 from domain.keys.events import KeyRevoked
 
@@ -16,12 +16,13 @@ Forget = Callable[[str], None]
 def erase_person(
     store: Store, forget: Forget, *, person: str, home: str, teams: Sequence[str], at: int, by: str
 ) -> int | None:
-    """Takes the person out of `teams`, ends their sessions and their personal org `home` with its keys, all in one
-    transaction; then destroys the keys by which their name, addresses and whatever they wrote could be read.
+    """Takes the person out of `teams`, which are all that they are a member of, ends their sessions and their personal
+    org `home` with its keys, all in one transaction; then destroys the keys by which their name, addresses and whatever
+    they wrote could be read.
 
     Claims stay, so that the sign-up credit does not come twice; so do the books, and what tax law has us keep, which is
     sealed for the books. A repeat finishes what broke off in between. Raises NotFound for an unknown person, Conflict
-    `last_owner` where a team would be left without an owner.
+    `last_owner` where a team would be left without an owner, and Unavailable where they have just joined another.
     """
 
     def leave(team: str) -> Callable[[Org], Decision]:
@@ -41,6 +42,8 @@ def erase_person(
     def erase(state: Person) -> Decision:
         if not state.id:
             raise NotFound("not_found", "No such person.", param="id")
+        if state.joined - {*teams}:
+            raise Unavailable("ledger_unavailable", "You have joined another org just now; try again.", retry_after=1)
         return [(person_stream(person), PersonErased())] if state.exists else []
 
     def end_home(state: Org) -> Decision:

@@ -17,8 +17,8 @@ OrgKind = Literal["personal", "team"]
 
 @fact("accounts.person_signed_up.v1")
 class PersonSignedUp(Event, frozen=True, kw_only=True):
-    """`name` is sealed. `home` is the personal org that was made with the person. `returning` says that the identity or
-    the address had been seen before, as another person's who was erased: such a person gets no sign-up credit."""
+    """`name` is sealed. `home` is the personal org that was made with the person. `returning` says that the identity,
+    the address or its mailbox had been seen before, as another person's: such a person gets no sign-up credit."""
 
     name: str
     home: str
@@ -41,8 +41,8 @@ class IdentityLinked(Event, frozen=True, kw_only=True):
 
 @fact("accounts.claimed.v1")
 class Claimed(Event, frozen=True, kw_only=True):
-    """The person has shown that the identity or e-mail address whose digest names the stream is theirs. It outlives the
-    person: an address that was seen once never brings sign-up credit again."""
+    """The person has shown that the identity, e-mail address or mailbox whose digest names the stream is theirs. It
+    outlives the person: a mailbox that was seen once never brings sign-up credit again."""
 
     person: str
 
@@ -77,6 +77,14 @@ class AllSessionsEnded(Event, frozen=True, kw_only=True):
 
 @fact("accounts.team_founded.v1")
 class TeamFounded(Event, frozen=True, kw_only=True):
+    team: str
+
+
+@fact("accounts.team_joined.v1")
+class TeamJoined(Event, frozen=True, kw_only=True):
+    """The person has accepted an invitation to a team. Beside `MemberAdded`, so that what ends the person and what
+    makes them a member cannot pass each other by."""
+
     team: str
 
 

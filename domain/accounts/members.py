@@ -16,9 +16,11 @@ from domain.accounts.events import (
     MemberRemoved,
     Role,
     RoleChanged,
+    TeamJoined,
 )
 from domain.accounts.membership import Invitation
 from domain.accounts.org import Org, require_org
+from domain.accounts.person import Person, person_stream
 from domain.accounts.roles import ROLES, require_role
 from domain.kernel.clock import DAY
 from domain.kernel.errors import Conflict, Invalid, NotFound
@@ -107,7 +109,7 @@ def accept_invitation(
     store: Store, *, org: str, invitation: str, person: str, email_digests: AbstractSet[str], at: int
 ) -> int | None:
     """Makes the person a member, who has verified the addresses of those digests. Who is a member already keeps their
-    role. Raises NotFound where no open invitation is for them."""
+    role. Raises NotFound where no open invitation is for them, or they are erased at the same moment."""
 
     def decide(state: Org) -> Decision:
         invited = _open_invitation(state, invitation, at=at, to=email_digests)
@@ -116,7 +118,8 @@ def accept_invitation(
             facts.append(MemberAdded(org=org, person=person, role=invited.role))
         return [(f"org:{org}", fact) for fact in facts]
 
-    return store.change(Change(f"org:{org}", Org(), decide), at=at, by=f"user:{person}")
+    joins = _by_their_addresses(person, email_digests, TeamJoined(team=org))
+    return store.change(joins, Change(f"org:{org}", Org(), decide), at=at, by=person_stream(person))
 
 
 def decline_invitation(
@@ -128,7 +131,8 @@ def decline_invitation(
         _open_invitation(state, invitation, at=at, to=email_digests)
         return [(f"org:{org}", InvitationDeclined(org=org, invitation=invitation, person=person))]
 
-    return store.change(Change(f"org:{org}", Org(), decide), at=at, by=f"user:{person}")
+    answers = _by_their_addresses(person, email_digests)
+    return store.change(answers, Change(f"org:{org}", Org(), decide), at=at, by=person_stream(person))
 
 
 def change_role(store: Store, *, org: str, person: str, role: str, at: int, by: str) -> int | None:
@@ -189,9 +193,24 @@ def _keep_an_owner(state: Org, leaving: str) -> None:
         raise Conflict("last_owner", "An org keeps an owner; make somebody else one first, or delete the org.")
 
 
+def _by_their_addresses(person: str, email_digests: AbstractSet[str], *facts: Event) -> Change[Person]:
+    """The facts of a person who is there and has those addresses, when what they do is decided; else NotFound."""
+
+    def decide(state: Person) -> Decision:
+        if not state.exists or not email_digests <= state.email_digests:
+            raise _no_invitation()
+        return [(person_stream(person), fact) for fact in facts]
+
+    return Change(person_stream(person), Person(), decide)
+
+
 def _open_invitation(state: Org, id: str, *, at: int, to: AbstractSet[str] | None = None) -> Invitation:
     """`to` are the digests of the addresses that it may be for; None for any. Raises NotFound."""
     for invitation in state.open_invitations(at):
         if invitation.id == id and (to is None or invitation.email_digest in to):
             return invitation
-    raise NotFound("not_found", "No such invitation is open; it may have run out or been withdrawn.", param="id")
+    raise _no_invitation()
+
+
+def _no_invitation() -> NotFound:
+    return NotFound("not_found", "No such invitation is open; it may have run out or been withdrawn.", param="id")

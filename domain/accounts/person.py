@@ -14,6 +14,7 @@ from domain.accounts.events import (
     SessionStarted,
     TeamClosed,
     TeamFounded,
+    TeamJoined,
 )
 from domain.kernel.errors import Invalid
 from domain.kernel.events import Event
@@ -40,7 +41,8 @@ class Session:
 @dataclass(frozen=True, slots=True)
 class Person:
     """`id` is empty until the person has signed up. `name` and `email` are sealed under `person_stream(id)`. Identities
-    are by their claim; sessions that have expired make room when another one starts."""
+    are by their claim; sessions that have expired make room when another one starts. `teams` are those that they
+    founded and that still are; `joined` is every org but their own that they ever became a member of."""
 
     id: str = ""
     name: str = ""
@@ -52,6 +54,7 @@ class Person:
     identities: Mapping[str, Identity] = field(default_factory=dict)
     sessions: Mapping[str, Session] = field(default_factory=dict)
     teams: tuple[str, ...] = ()
+    joined: frozenset[str] = frozenset()
 
     @property
     def exists(self) -> bool:
@@ -86,7 +89,9 @@ class Person:
             case AllSessionsEnded():
                 return replace(self, sessions={})
             case TeamFounded():
-                return replace(self, teams=(*self.teams, event.team))
+                return replace(self, teams=(*self.teams, event.team), joined=self.joined | {event.team})
+            case TeamJoined():
+                return replace(self, joined=self.joined | {event.team})
             case TeamClosed():
                 return replace(self, teams=tuple(team for team in self.teams if team != event.team))
             case PersonErased():
@@ -118,14 +123,30 @@ def email_claim(email_digest: str) -> str:
     return f"claim:email/{email_digest}"
 
 
+def mailbox_claim(mailbox_digest: str) -> str:
+    return f"claim:mailbox/{mailbox_digest}"
+
+
 def subject_digest(pepper: bytes, *, provider: str, subject: str) -> str:
     """The keyed hash in hex of the id by which a provider knows somebody; the id itself is kept nowhere."""
     return hmac.digest(pepper, f"identity:{provider}:{subject}".encode(), "sha256").hex()
 
 
 def email_digest(pepper: bytes, email: str) -> str:
-    """The keyed hash in hex of an e-mail address, upper and lower case being the same."""
-    return hmac.digest(pepper, f"email:{email.strip().lower()}".encode(), "sha256").hex()
+    """The keyed hash in hex of an e-mail address, upper and lower case being the same for ASCII letters alone: other
+    alphabets have letters whose lower case is an ASCII one (U+212A is `k`), and another mailbox."""
+    return hmac.digest(pepper, b"email:" + email.strip().encode().lower(), "sha256").hex()
+
+
+def mailbox_digest(pepper: bytes, email: str) -> str:
+    """The keyed hash in hex of the mailbox that an address most likely leads to: without what follows a `+`, and for
+    Google's without dots (support.google.com/mail/answer/7436150). A guess, good enough to give credit by only once,
+    and for nothing else."""
+    name, _, host = email.strip().lower().rpartition("@")
+    name = name.partition("+")[0]
+    if host in ("gmail.com", "googlemail.com"):
+        name, host = name.replace(".", ""), "gmail.com"
+    return hmac.digest(pepper, f"mailbox:{name}@{host}".encode(), "sha256").hex()
 
 
 def clean_email(email: str) -> str:

@@ -1,4 +1,6 @@
-"""What can be done with orgs and workspaces. Each function decides on the org as a whole and appends once."""
+"""What can be done with orgs and workspaces. Each function decides on the org as a whole and appends once. Workspaces
+take an admin of it at that very moment (Forbidden `forbidden_role`).
+"""
 
 from msgspec import UNSET, UnsetType
 
@@ -10,6 +12,7 @@ from domain.accounts.events import (
     WorkspaceRenamed,
 )
 from domain.accounts.org import Org, check_limit, clean_name, require_org
+from domain.accounts.roles import require_role
 from domain.kernel.errors import Invalid
 from domain.kernel.events import Event
 from domain.kernel.store import Change, Decision, Store
@@ -48,6 +51,7 @@ def create_workspace(
 
     def decide(state: Org) -> Decision:
         require_org(state)
+        require_role(state.role_of(by), "admin")
         if workspace in state.workspaces:
             return []
         if len(state.live_workspaces()) >= workspaces_max:
@@ -80,6 +84,7 @@ def update_workspace(
     """
 
     def decide(state: Org) -> Decision:
+        require_role(state.role_of(by), "admin")
         now = state.workspace(workspace)
         facts: list[Event] = []
         if name is not UNSET and (new_name := _free_name(state, name, apart_from=workspace)) != now.name:
@@ -99,6 +104,7 @@ def delete_workspace(store: Store, *, org: str, workspace: str, at: int, by: str
     """
 
     def decide(state: Org) -> Decision:
+        require_role(state.role_of(by), "admin")
         if state.workspace(workspace).default:
             raise Invalid("default_workspace", "The default workspace cannot be deleted; delete another one.")
         home = state.default_workspace.id

@@ -17,7 +17,15 @@ from domain.accounts.events import (
     WorkspaceCreated,
 )
 from domain.accounts.org import Org
-from domain.accounts.person import Claim, Identity, Person, email_claim, identity_claim, person_stream
+from domain.accounts.person import (
+    Claim,
+    Identity,
+    Person,
+    email_claim,
+    identity_claim,
+    mailbox_claim,
+    person_stream,
+)
 from domain.kernel.clock import DAY
 from domain.kernel.errors import NotFound, Unauthenticated, Unavailable
 from domain.kernel.events import Event
@@ -40,7 +48,7 @@ class Proof:
 
     `name`, `login` and `email` are plain text and leave only sealed. The digests are those of `domain.accounts.person`;
     `email_digest` is None unless the provider itself says that the address is verified: it links identities to one
-    person, opens invitations and brings sign-up credit.
+    person, opens invitations and brings sign-up credit, once for each mailbox.
     """
 
     provider: str
@@ -49,6 +57,7 @@ class Proof:
     login: str
     email: str
     email_digest: str | None
+    mailbox_digest: str
 
     @property
     def claim(self) -> str:
@@ -71,14 +80,14 @@ def sign_in(
 
     It is the person who signed in with this identity before; else the one to whom another identity brought the same
     verified e-mail address; else a new one, who becomes `person`, with a personal org `org`, its default `workspace`,
-    and `credit` nano-rupees if the address is verified. Neither an identity nor an address that was ever seen brings
+    and `credit` nano-rupees if the address is verified. Neither an identity nor a mailbox that was ever seen brings
     credit again, be it after erasure. All of it is one transaction, and of several at once only the first signs up.
 
     The ids are fresh ones of the caller's, and unused for a person who is known. Starts no session. Raises Unavailable
     where the ledger cannot be written.
     """
     for _ in range(ATTEMPTS):
-        found = _look(store, proof, at=at)
+        found = store.look(lambda read: _find(read, proof))
         if found.exists and found.identities.get(proof.claim) == _said(proof):
             return SignedIn(found.id, found.home, new=False)
         who = found.id or person
@@ -188,12 +197,13 @@ class _Decision:
 
     def _signed_up(self, read: Reader) -> Decision:
         proof = self.proof
-        returning = any(read.count(claim) for claim in (proof.claim, *_email_claims(proof)))
+        claims = (proof.claim, *_email_claims(proof), *_mailbox_claims(proof))
+        returning = any(read.count(claim) for claim in claims)
         signed_up = PersonSignedUp(name=self.name, home=self.org, returning=returning)
         facts: list[tuple[str, Event]] = [
             (person_stream(self.person), signed_up),
             (person_stream(self.person), self._identity()),
-            *[(claim, Claimed(person=self.person)) for claim in (proof.claim, *_email_claims(proof))],
+            *[(claim, Claimed(person=self.person)) for claim in claims],
             (f"org:{self.org}", OrgCreated(name=HOME_NAME, kind="personal", founder=self.person)),
             (f"workspace:{self.workspace}", WorkspaceCreated(org=self.org, name="Default", default=True)),
             (f"org:{self.org}", MemberAdded(org=self.org, person=self.person, role="owner")),
@@ -211,7 +221,11 @@ class _Decision:
             if _holder(read, self.proof) is None:
                 facts.append((claim, Claimed(person=person.id)))
             account = account_of(read, person.home)
-            if read.count(claim) == 0 and not person.returning and SIGN_UP_GRANT not in account.lots:
+            [mailbox] = _mailbox_claims(self.proof)
+            first = read.count(claim) == read.count(mailbox) == 0
+            if read.count(mailbox) == 0:
+                facts.append((mailbox, Claimed(person=person.id)))
+            if first and not person.returning and SIGN_UP_GRANT not in account.lots:
                 credit = self._credit(person.home, spent=account.spent)
                 facts += [*credit, *end_trial(read, person.home)] if credit else []
         return facts
@@ -232,20 +246,8 @@ class _Decision:
         return [(f"account:{org}", granted)]
 
 
-def _look(store: Store, proof: Proof, *, at: int) -> Person:
-    """The person whom the proof points to at this moment; one without an id where there is none."""
-    found = Person()
-
-    def decide(read: Reader) -> Decision:
-        nonlocal found
-        found = _find(read, proof)
-        return []
-
-    store.locked(decide, at=at, by="")
-    return found
-
-
 def _find(read: Reader, proof: Proof) -> Person:
+    """The person whom the proof points to; one without an id where there is none."""
     person = _person(read, read.fold(proof.claim, Claim()).person)
     return person if person.exists else _holder(read, proof) or Person()
 
@@ -266,6 +268,11 @@ def _person(read: Reader, person: str) -> Person:
 def _email_claims(proof: Proof) -> list[str]:
     """None or one."""
     return [] if proof.email_digest is None else [email_claim(proof.email_digest)]
+
+
+def _mailbox_claims(proof: Proof) -> list[str]:
+    """None or one: of an address that is not verified nothing follows."""
+    return [] if proof.email_digest is None else [mailbox_claim(proof.mailbox_digest)]
 
 
 def _said(proof: Proof) -> Identity:

@@ -1,5 +1,6 @@
-"""Who may call: every org with its members, keys and workspaces, every person with their sessions, and all ephemeral
-keys that live, folded from the log. A key is found by its digest at once."""
+"""Who may call, and by what: every org with its members, keys and workspaces, its chains and what it has brought, every
+person with their sessions, and all ephemeral keys that live, folded from the log. A key is found by its digest at once.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from domain.accounts.events import PersonErased, Role
 from domain.accounts.membership import Invitation
 from domain.accounts.org import Org
 from domain.accounts.person import Person, Session
+from domain.byo.own import NOTHING_OWN, Own
 from domain.kernel.clock import SECOND
 from domain.kernel.events import Event
 from domain.keys.ephemeral import EphemeralKey
@@ -76,6 +78,7 @@ class Directory:
         self._orgs_of: dict[str, frozenset[str]] = {}
         self._inviting: dict[str, frozenset[str]] = {}
         self._chains: dict[str, Chains] = {}
+        self._own: dict[str, Own] = {}
 
     def find(self, digest: bytes) -> Caller | None:
         """The caller of that digest, be it expired or not."""
@@ -104,6 +107,10 @@ class Directory:
     def chains(self, org: str) -> Chains:
         """The fallback chains that the org has saved."""
         return self._chains.get(org, NO_CHAINS)
+
+    def own(self, org: str) -> Own | None:
+        """The keys for providers and the endpoints that the org has brought; None for most orgs, which have none."""
+        return self._own.get(org)
 
     def person(self, id: str) -> Person | None:
         """The person, unless there was never one or they are erased."""
@@ -144,6 +151,9 @@ class Directory:
         if kind == "routing":
             self._chains[id] = self._chains.get(id, NO_CHAINS).evolve(stream, event)
             return self
+        if kind in ("credential", "endpoint"):
+            self._evolve_own(stream, event)
+            return self
         if kind == "ephemeral":
             self._take_in(EphemeralKey().evolve(stream, event))
             return self
@@ -167,6 +177,14 @@ class Directory:
             invited = ({each.email_digest for each in state.invitations.values()} for state in (before, org))
             _move(self._inviting, org_id, *invited)
         return self
+
+    def _evolve_own(self, stream: str, event: Event) -> None:
+        org: str = event.org  # type: ignore[attr-defined]  # every fact of these streams names its org
+        own = self._own.get(org, NOTHING_OWN).evolve(stream, event)
+        if own.keys or own.endpoints:
+            self._own[org] = own
+        else:
+            self._own.pop(org, None)
 
     def _evolve_person(self, stream: str, id: str, event: Event) -> None:
         if isinstance(event, PersonErased):

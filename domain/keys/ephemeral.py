@@ -8,15 +8,18 @@ from dataclasses import dataclass
 import msgspec
 
 from domain.accounts.org import check_limit
-from domain.kernel.clock import SECOND
+from domain.kernel.clock import DAY, SECOND
 from domain.kernel.errors import Forbidden, Invalid
 from domain.kernel.events import Event
+from domain.kernel.ids import make_id
 from domain.kernel.store import Change, Decision, Store
 from domain.keys.events import EphemeralKeyMinted
 from domain.keys.key import PREFIX_LENGTH, check_models, key_digest
 
 TTL_SECONDS_MIN, TTL_SECONDS_MAX = 10, 7_200
 TTL_SECONDS = 600
+ALLOWANCE_KEPT = DAY
+"""How long the allowance of a key that has ended stays, for calls under way and for clocks that differ."""
 
 
 class EphemeralTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +60,11 @@ class EphemeralKey:
             rpm_limit=event.rpm_limit,
             models=event.models,
         )
+
+
+def first_id(*, minted: int) -> str:
+    """The least id of keys that were minted at that moment or later: ids sort by time."""
+    return make_id("eph", at=minted, entropy=b"")
 
 
 def mint_ephemeral_key(

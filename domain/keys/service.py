@@ -1,4 +1,6 @@
-"""What can be done with keys: mint, change, rotate, revoke. Each function decides on the org as a whole."""
+"""What can be done with keys: mint, change, rotate, revoke. Each function decides on the org as a whole, and takes an
+admin of it at that very moment (Forbidden `forbidden_role`).
+"""
 
 from collections.abc import Sequence
 
@@ -124,6 +126,7 @@ def update_key(store: Store, *, org: str, key: str, wishes: KeyWishes, at: int, 
     """
 
     def decide(state: Org) -> Decision:
+        require_role(state.role_of(by), "admin")
         now = state.key(key)
         if now.revoked is not None:
             raise NotFound("not_found", "This key is revoked and cannot be changed; mint another.", param="id")
@@ -159,6 +162,7 @@ def rotate_key(
     digest = key_digest(pepper, secret.encode()).hex()
 
     def decide(state: Org) -> Decision:
+        require_role(state.role_of(by), "admin")
         now = state.key(key)
         if not now.active(at) or not now.digest:
             raise NotFound("not_found", "This key is over, or has no secret; mint another.", param="id")
@@ -177,6 +181,7 @@ def revoke_key(store: Store, *, org: str, key: str, reason: str, at: int, by: st
     """Ends the key for good; a repeat changes nothing. Raises NotFound where the org never had such a key."""
 
     def decide(state: Org) -> Decision:
+        require_role(state.role_of(by), "admin")
         return [] if state.key(key).revoked is not None else [(f"key:{key}", KeyRevoked(org=org, reason=reason))]
 
     return store.change(Change(f"org:{org}", Org(), decide), at=at, by=by)

@@ -1,12 +1,24 @@
 """The end of a person: what it takes along, what stays, and when it is refused."""
 
+from collections.abc import Callable
+
 import pytest
 
 from domain.accounts.erasure import erase_person
+from domain.accounts.members import accept_invitation, decline_invitation
 from domain.accounts.org import Org
-from domain.accounts.person import Person
-from domain.kernel.errors import Conflict, NotFound, Unauthenticated
-from tests.given import NOON, given_key, given_member, given_person, given_session, given_team
+from domain.accounts.person import Person, email_digest
+from domain.kernel.errors import Conflict, NotFound, Unauthenticated, Unavailable
+from tests.given import (
+    NOON,
+    PEPPER,
+    given_invitation,
+    given_key,
+    given_member,
+    given_person,
+    given_session,
+    given_team,
+)
 from tests.memory_store import MemoryStore
 
 
@@ -64,3 +76,29 @@ def test_the_last_owner_of_a_team_is_not_erased(store: MemoryStore) -> None:
     assert store.facts == before
     with pytest.raises(NotFound):
         erase(store, "usr_nobody")
+
+
+def test_who_has_joined_another_team_meanwhile_is_not_erased_until_that_is_known(store: MemoryStore) -> None:
+    """`teams` is what somebody knew a moment ago: nobody may be erased and stay a member."""
+    given_team(store, "usr_asha", "org_other")
+    invitation = given_invitation(store, "org_other", "ravi@example.com", by="user:usr_asha")
+    digests = {email_digest(PEPPER, "ravi@example.com")}
+    accept_invitation(store, org="org_other", invitation=invitation, person="usr_ravi", email_digests=digests, at=NOON)
+    before = list(store.facts)
+    with pytest.raises(Unavailable):
+        erase(store, "usr_ravi")
+    assert store.facts == before
+
+
+@pytest.mark.parametrize("answer", [accept_invitation, decline_invitation])
+def test_an_invitation_is_not_answered_by_who_is_erased_or_has_lost_the_address(
+    store: MemoryStore, answer: Callable[..., object]
+) -> None:
+    given_team(store, "usr_asha", "org_other")
+    invitation = given_invitation(store, "org_other", "ravi@example.com", by="user:usr_asha")
+    digests = {email_digest(PEPPER, "ravi@example.com")}
+    erase(store, "usr_ravi")
+    for person in ("usr_ravi", "usr_asha"):
+        with pytest.raises(NotFound):
+            answer(store, org="org_other", invitation=invitation, person=person, email_digests=digests, at=NOON + 2)
+    assert list(org(store, "org_other").members) == ["usr_asha"]

@@ -140,7 +140,7 @@ def test_who_is_a_member_already_keeps_their_role(store: MemoryStore) -> None:
     invitation = given_invitation(store, "org_team", "asha@example.com", by=ADMIN)
     before = len(store.facts)
     answer_as(store, "asha", invitation)
-    assert store.names(before) == ["InvitationAccepted"]
+    assert store.names(before) == ["TeamJoined", "InvitationAccepted"]
     assert roles(store)["asha"] == "owner"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from domain.accounts.events import OrgCreated, PersonErased, PersonSignedUp, SessionStarted
 from domain.accounts.org import Org
-from domain.accounts.person import Person, email_digest, person_stream, subject_digest
+from domain.accounts.person import Person, email_digest, mailbox_digest, person_stream, subject_digest
 from domain.accounts.sign_in import (
     Proof,
     SignedIn,
@@ -71,6 +71,7 @@ def test_the_first_sign_in_makes_a_person_with_an_org_of_their_own_and_credit_in
         "IdentityLinked",
         "Claimed",
         "Claimed",
+        "Claimed",
         "OrgCreated",
         "WorkspaceCreated",
         "MemberAdded",
@@ -84,7 +85,7 @@ def test_the_first_sign_in_makes_a_person_with_an_org_of_their_own_and_credit_in
         ("signup", rupees(100), False, None)
     ]
     assert given_person(store) == SignedIn("usr_asha", "org_home_asha", new=False)
-    assert len(store.facts) == 8
+    assert len(store.facts) == 9
 
 
 def test_nothing_personal_is_in_the_log_but_sealed_for_the_person(store: MemoryStore) -> None:
@@ -104,12 +105,12 @@ def test_two_identities_with_one_verified_address_are_one_person(store: MemorySt
     given_person(store)
     linked = come(store, proof("asha.g", provider="google", email="ASHA@example.com"))
     assert linked == SignedIn("usr_asha", "org_home_asha", new=False)
-    assert store.names(8) == ["IdentityLinked", "Claimed"]
+    assert store.names(9) == ["IdentityLinked", "Claimed"]
     known = person(store, "usr_asha")
     assert {each.provider for each in known.identities.values()} == {"github", "google"}
     assert known.email_digests == {email_digest(PEPPER, "asha@example.com")}
     assert come(store, proof("asha.g", provider="google", email="ASHA@example.com")) == linked
-    assert len(store.facts) == 10
+    assert len(store.facts) == 11
     assert credit_of(store) == ["org_home_asha"]
 
 
@@ -129,6 +130,16 @@ def test_credit_comes_once_the_address_is_verified(store: MemoryStore) -> None:
     assert credit_of(store) == ["org_a"]
     assert come(store, proof("asha", email="asha@new.example")).person == "usr_a"
     assert credit_of(store) == ["org_a"], "a second address brings no second credit"
+
+
+@pytest.mark.parametrize("other", ["as.ha+2@googlemail.com", "ASHA+again@gmail.com"])
+def test_one_mailbox_is_many_people_for_all_we_know_but_brings_credit_once(store: MemoryStore, other: str) -> None:
+    first = come(store, proof("asha", email="asha@gmail.com"), fresh="a")
+    second = come(store, proof("asha2", email=other), fresh="b")
+    assert (first.person, second.person) == ("usr_a", "usr_b")
+    come(store, proof("asha3", verified=False), fresh="c")
+    come(store, proof("asha3", email=other.replace("2", "3").replace("again", "more")), fresh="x")
+    assert credit_of(store) == ["org_a"]
 
 
 @pytest.mark.parametrize("credit", [0, 100])
@@ -253,6 +264,19 @@ def test_digests_know_no_case_and_keep_providers_apart() -> None:
         PEPPER, provider="google", subject="1"
     )
     assert email_digest(PEPPER, "a@b.c") != email_digest(b"other", "a@b.c")
+
+
+@pytest.mark.parametrize("look_alike", ["\u212aumar@example.com", "kumar@example.\uff43om", "k\u200bumar@example.com"])
+def test_an_address_that_looks_like_anothers_is_another(look_alike: str) -> None:
+    """U+212A is the sign of kelvin, whose lower case is the letter k."""
+    assert email_digest(PEPPER, look_alike) != email_digest(PEPPER, "kumar@example.com")
+
+
+def test_a_mailbox_has_many_addresses() -> None:
+    same = {mailbox_digest(PEPPER, email) for email in ("a.b@gmail.com", "AB+x@googlemail.com", "ab@gmail.com")}
+    assert len(same) == 1
+    assert mailbox_digest(PEPPER, "a.b@example.com") != mailbox_digest(PEPPER, "ab@example.com")
+    assert mailbox_digest(PEPPER, "a+1@example.com") == mailbox_digest(PEPPER, "a+2@example.com")
 
 
 def test_facts_of_persons_are_no_part_of_what_an_org_has_configured(store: MemoryStore) -> None:
