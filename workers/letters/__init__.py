@@ -3,20 +3,24 @@
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from adapters.wiring import App
 from domain.accounts.membership import Invitation
 from domain.accounts.org import Org
 from domain.accounts.person import Person, person_stream
-from domain.kernel.clock import ist_day
+from domain.kernel.clock import IST, ist_day, to_datetime
 from domain.kernel.mail import Attachment, Mail
 from domain.kernel.money import show_inr
 from domain.kernel.store import fold
+from domain.monitoring.events import Metric
+from domain.monitoring.monitors import Alert
 from domain.payments import document as papers
 from domain.payments.document import Document
 from domain.payments.events import LowBalanceNoticed
 from domain.payments.papers import file_name
+from projections.monitoring import Notice
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -86,6 +90,18 @@ def low_balance_letter(notice: LowBalanceNoticed, *, to: str, at: int, public_ur
     )
 
 
+def webhook_disabled_letter(endpoint: str, *, url: str, reason: str, to: str, at: int, public_url: str) -> Mail:
+    """Says that nothing is sent to a webhook any more, since it is `gone` or `failing`."""
+    shown = {"host": urlsplit(url).hostname, "endpoint": endpoint, "gone": reason == "gone", "public_url": public_url}
+    return Mail(
+        id=f"webhook-disabled.{endpoint.replace('_', '-')}.{ist_day(at)}",
+        to=to,
+        subject=f"BharatRouter sends nothing more to {shown['host']}",
+        text=_write("webhook_disabled.txt", shown),
+        html=_write("webhook_disabled.html", shown),
+    )
+
+
 def invitation_letter(org: Org, invitation: Invitation, *, to: str, inviter: str, public_url: str) -> Mail:
     """Invites somebody to an org. `inviter` is a person's name, empty where an operator or a key of one invites."""
     shown = {
@@ -94,7 +110,7 @@ def invitation_letter(org: Org, invitation: Invitation, *, to: str, inviter: str
         "role": invitation.role,
         "expires": papers.show_day(invitation.expires),
         "to": to,
-        "public_url": public_url,
+        "address": f"{public_url.rstrip('/')}/sign-in",
     }
     return Mail(
         id=f"invitation.{invitation.id.replace('_', '-')}",
@@ -103,6 +119,48 @@ def invitation_letter(org: Org, invitation: Invitation, *, to: str, inviter: str
         text=_write("invitation.txt", shown),
         html=_write("invitation.html", shown),
     )
+
+
+def alert_address(app: App, org: str, mail: str) -> str:
+    """Where an alert of the org is told: the address that the org was made with (`org`), or that of a person while they
+    are a member; "" if there is none, or it is erased."""
+    state = fold(Org(), ((fact.stream, fact.event) for fact in app.log.org(org)))
+    if not state.exists:
+        return ""
+    if mail == "org":
+        return (state.email and app.vault.open(org, state.email)) or ""
+    return person_texts(app, mail)[1] if mail in state.members else ""
+
+
+def alert_letter(notice: Notice, alert: Alert, collection: Mapping[str, Any], *, to: str, public_url: str) -> Mail:
+    """Says that an alert of a collection was raised, or has recovered."""
+    step = None if alert.step is None else collection["steps"][alert.step : alert.step + 1]
+    shown = {
+        "breached": notice.breached,
+        "collection": collection["name"],
+        "step": step[0]["model"] if step else None,
+        "what": "Failed checks" if alert.metric == "error_rate" else "Latency (95 of 100 answers within)",
+        "figure": show_figure(alert.metric, notice.figure),
+        "threshold": show_figure(alert.metric, alert.threshold),
+        "checks": notice.checks,
+        "minutes": alert.window_minutes,
+        "at": f"{to_datetime(notice.at).astimezone(IST):%-d %B %Y, %H:%M} India time",
+        "health_url": f"{public_url.rstrip('/')}/me/collections/{collection['slug']}/health",
+        "alerts_url": f"{public_url.rstrip('/')}/me/collections/{collection['slug']}/alerts/{alert.id}",
+        "status_url": f"{public_url.rstrip('/')}/status",
+    }
+    return Mail(
+        id=f"alert.{alert.id.replace('_', '-')}.{notice.number}",
+        to=to,
+        subject=f"{collection['name']}: {'alert' if notice.breached else 'recovered'}, {shown['figure']}",
+        text=_write("alert.txt", shown),
+        html=_write("alert.html", shown),
+    )
+
+
+def show_figure(metric: Metric, figure: int) -> str:
+    """`12.5 %` of millionths, rounded down to a tenth; `1,250 ms`."""
+    return f"{figure // 10_000}.{figure // 1_000 % 10} %" if metric == "error_rate" else f"{figure:,} ms"
 
 
 def _write(template: str, shown: Mapping[str, object]) -> str:
