@@ -9,14 +9,19 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 from urllib.parse import urlsplit
 
 from adapters.http_connection import Connection, Exchange, Host
 from domain.inference.ports import Reply, UpstreamFault
+from domain.kernel.errors import Refusal
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+"""The addresses of a host that may be connected to. Raises a Refusal where there are none."""
 
 SWEEP_SECONDS = 0.25
 
@@ -35,11 +40,17 @@ class Target:
     port: int
     tls: bool
     head: bytes = field(repr=False)  # up to "content-length: "; holds the provider's key
-    origin: tuple[str, int, bool]
+    origin: tuple[str, int, bool]  # whose connections it shares
+    resolve: Resolve | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, url: str, headers: Mapping[str, str]) -> "Target":
-        """A target for POSTs to `url` (http or https) with `headers`, which replace ours of the same name.
+    def of(
+        cls, url: str, headers: Mapping[str, str], *, resolve: Resolve | None = None, method: str = "POST"
+    ) -> "Target":
+        """A target for calls of `url` (http or https) with `headers`, which replace ours of the same name.
+
+        Where users have a say in the URL, `resolve` is that of `adapters.egress.Egress`: only the addresses that it
+        answers are connected to, and no connection is shared with targets that have none.
 
         Raises ValueError, which quotes no value, for all that could bend the request: control characters,
         headers that frame the message, credentials in the URL.
@@ -64,10 +75,11 @@ class Target:
         fields.update(_checked(headers))
         authority = (f"[{host}]" if ":" in host else host) + (f":{port}" if port != default_port else "")
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        lines = [f"POST {path} HTTP/1.1", f"host: {authority}"]
+        lines = [f"{method} {path} HTTP/1.1", f"host: {authority}"]
         lines += [f"{name}: {value}" for name, value in fields.items()]
         head = "\r\n".join([*lines, "content-length: "]).encode("ascii")
-        return cls(host=host, port=port, tls=tls, head=head, origin=(host, port, tls))
+        shared_as = host if resolve is None else f"guarded {host}"
+        return cls(host=host, port=port, tls=tls, head=head, origin=(shared_as, port, tls), resolve=resolve)
 
 
 def _checked(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -201,6 +213,8 @@ class HttpPool:
                     ssl=self._tls if target.tls else None,
                     server_hostname=target.host if target.tls else None,
                 )
+        except Refusal as refusal:
+            raise UpstreamFault("connect", refusal.message, started=False) from refusal
         except OSError as error:  # TimeoutError and ssl.SSLError are OSErrors too
             raise UpstreamFault("connect", _why_not_connected(error), started=False) from error
         if self._closed:
@@ -219,12 +233,11 @@ class HttpPool:
 
 
 async def _open_socket(target: Target) -> socket.socket:
-    """The one place where an address is chosen and connected to. Raises OSError."""
+    """The one place where an address is chosen and connected to. Raises OSError, and what the target's guard raises."""
     loop = asyncio.get_running_loop()
     failure = OSError("the name has no address")
-    addresses = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    for family, kind, protocol, _, address in addresses:
-        sock = socket.socket(family, kind, protocol)
+    for family, address in await _addresses(target):
+        sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -237,6 +250,16 @@ async def _open_socket(target: Target) -> socket.socket:
             sock.close()
             raise
     raise failure
+
+
+async def _addresses(target: Target) -> list[tuple[int, tuple[Any, ...]]]:
+    """Families and addresses in the order in which they are tried. What a guard answers is not looked up again."""
+    if target.resolve is not None:
+        judged = await target.resolve(target.host, target.port)
+        return [(socket.AF_INET6 if ":" in one else socket.AF_INET, (one, target.port)) for one in judged]
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    return [(family, address) for family, _, _, _, address in found]
 
 
 def _why_not_connected(error: OSError) -> str:

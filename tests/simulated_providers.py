@@ -1,0 +1,54 @@
+"""Providers for tests, played by the simulator in a thread of this process, faults included."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from adapters.simulators.provider import start
+
+
+@dataclass
+class Simulated:
+    """`play` has calls go by a script of the simulator; `requests` are those that came so far."""
+
+    url: str
+    _client: httpx.Client = field(default_factory=lambda: httpx.Client(trust_env=False, timeout=60))
+
+    def play(self, script: str, *, provider: str | None = None, model: str | None = None) -> None:
+        self._client.post(f"{self.url}/script", json={"provider": provider, "model": model, "script": script})
+
+    def requests(self) -> list[dict[str, Any]]:
+        return list(self._client.get(f"{self.url}/requests?limit=1000").json()["requests"])
+
+    def close(self) -> None:
+        self._client.close()
+
+
+@contextmanager
+def simulated_providers() -> Iterator[Simulated]:
+    """A simulator that runs until the end of the block."""
+    listening = threading.Event()
+    known: dict[str, Any] = {}
+
+    async def run() -> None:
+        server = await start()
+        known.update(port=server.port, loop=asyncio.get_running_loop(), stop=asyncio.Event())
+        listening.set()
+        await known["stop"].wait()
+        await server.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    assert listening.wait(10)
+    simulated = Simulated(f"http://127.0.0.1:{known['port']}")
+    try:
+        yield simulated
+    finally:
+        simulated.close()
+        known["loop"].call_soon_threadsafe(known["stop"].set)
+        thread.join(10)
