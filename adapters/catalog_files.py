@@ -137,7 +137,7 @@ class _ProviderFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     key_env: Annotated[str, msgspec.Meta(pattern=r"^[A-Z][A-Z0-9_]*\Z")] | None = None
     headers: dict[str, _HeaderValue] = {}
     wire: WireName = "openai"
-    paths: dict[Literal["chat", "stream", "embeddings"], _Path] = {}
+    paths: dict[Literal["chat", "stream", "embeddings", "models"], _Path] = {}
     usage: UsageSemantics = UsageSemantics()
     output_limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     refuses: tuple[str, ...] = ()

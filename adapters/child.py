@@ -1,13 +1,15 @@
 """Child processes that cannot outlive whoever started them, and that are stopped with patience, then for
-certain.
+certain; and how one hears that it is to stop.
 """
 
 import ctypes
 import os
 import pwd
+import queue
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,23 @@ def stop_child(
     except subprocess.TimeoutExpired:
         process.send_signal(finally_how)
         process.wait()
+
+
+def told_to_stop() -> threading.Event:
+    """An event that is set by SIGTERM or SIGINT, for the main thread to look at and to wait for. Call it from there."""
+    told = threading.Event()
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def pass_on() -> None:
+        signals.get()
+        told.set()
+
+    # A handler runs in the middle of whatever the main thread does. There the event may be locked by `wait`, and
+    # setting it would wait for that for ever; a SimpleQueue can be put to from anywhere.
+    threading.Thread(target=pass_on, daemon=True).start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: signals.put(number))
+    return told
 
 
 def log_tail(log: Path, *, lines: int = 12) -> str:

@@ -1,4 +1,7 @@
-"""Keeps a Directory in step with the log: loaded at the start, then followed by position on a connection of its own."""
+"""Keeps a Directory in step with the log: loaded at the start, then followed by position on a connection of its own.
+
+Of ephemeral keys the start reads only those that may live, so that it does not take longer with each that ever was.
+"""
 
 import logging
 import threading
@@ -8,14 +11,18 @@ from typing import Any
 
 import psycopg
 
-from adapters.log import COLUMNS, decode
+from adapters.log import COLUMNS, Row, decode
 from adapters.postgres import CONFIGURATION_ONLY, connect
-from domain.keys.directory import Caller, Directory
+from domain.kernel.clock import SECOND
+from domain.keys.directory import CLOCKS_APART, Caller, Directory
+from domain.keys.ephemeral import TTL_SECONDS_MAX, first_id
 
 POLL_SECONDS = 0.2
 STALE_SECONDS = 1.0
 BATCH = 5_000
-FOLLOWED = ("org:", "workspace:", "key:", "trial:", "ephemeral:", "user:", "routing:")
+STANDING_ONLY = f"{CONFIGURATION_ONLY} and originator_id not like 'ephemeral:%%'"
+"""The predicate of a partial index, as `CONFIGURATION_ONLY` is."""
+FOLLOWED = ("org:", "workspace:", "key:", "trial:", "ephemeral:", "user:", "routing:", "credential:", "endpoint:")
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +35,7 @@ class DirectoryFeed:
         self._url = url
         self._directory = Directory()
         self._position = 0
+        self._loaded = False
         self._seen_at = float("-inf")
         self._connection: psycopg.Connection[Any] | None = None
         self._one_reader = threading.Lock()
@@ -61,6 +69,14 @@ class DirectoryFeed:
             self._thread.join()
         self._disconnect()
 
+    def caught_up(self) -> bool:
+        """Takes in everything that the log has now; whether it could be read."""
+        try:
+            self.catch_up()
+        except psycopg.Error:
+            return False
+        return True
+
     def catch_up(self) -> None:
         """Takes in everything that the log has now. Raises psycopg.Error if it cannot be read."""
         with self._one_reader:
@@ -68,6 +84,8 @@ class DirectoryFeed:
             try:
                 if self._connection is None:
                     self._connection = connect(self._url, statement_seconds=5)
+                if not self._loaded:
+                    self._load(self._connection)
                 while self._take_batch(self._connection) == BATCH:
                     pass
             except BaseException:
@@ -75,18 +93,44 @@ class DirectoryFeed:
                 raise
             self._seen_at = began
 
-    def _take_batch(self, connection: psycopg.Connection[Any]) -> int:
+    def _load(self, connection: psycopg.Connection[Any]) -> None:
+        """What is there so far, up to a head that is fixed first, so that nothing is taken in twice."""
+        row = connection.execute("select coalesce(max(notification_id), 0) from events").fetchone()
+        assert row is not None
+        head = int(row[0])
+        while self._take_batch(connection, until=head, predicate=STANDING_ONLY) == BATCH:
+            pass
+        since = first_id(minted=time.time_ns() // 1_000 - TTL_SECONDS_MAX * SECOND - CLOCKS_APART)
+        living = connection.execute(
+            f"select {COLUMNS} from events where originator_id >= %s and originator_id < 'ephemeral;'"
+            " and notification_id <= %s order by notification_id".encode(),
+            (f"ephemeral:{since}", head),
+        ).fetchall()
+        self._take_in(living)
+        self._position, self._loaded = head, True
+
+    def _take_batch(
+        self,
+        connection: psycopg.Connection[Any],
+        *,
+        until: int = 2**62,
+        predicate: str = CONFIGURATION_ONLY,
+    ) -> int:
         rows = connection.execute(
-            f"select {COLUMNS} from events where notification_id > %s and {CONFIGURATION_ONLY}"
+            f"select {COLUMNS} from events where notification_id > %s and notification_id <= %s and {predicate}"
             f" order by notification_id limit {BATCH}".encode(),
-            (self._position,),
+            (self._position, until),
             prepare=True,
         ).fetchall()
-        for position, stream, _, name, state in rows:
+        self._take_in(rows)
+        if rows:
+            self._position = rows[-1][0]
+        return len(rows)
+
+    def _take_in(self, rows: Iterable[Row]) -> None:
+        for _, stream, _, name, state in rows:
             if stream.startswith(FOLLOWED):
                 self._directory.evolve(stream, decode(name, state))
-            self._position = position
-        return len(rows)
 
     def _follow(self) -> None:
         failing = False

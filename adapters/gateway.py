@@ -12,6 +12,7 @@ import psycopg
 
 from adapters.http import HttpPool
 from adapters.ledger import LedgerWriter
+from adapters.own_calls import OwnCalls
 from adapters.rates import SharedRateWindows
 from adapters.route_health import SharedRouteHealth
 from adapters.tokenizer import ThreadedTokenizer
@@ -63,9 +64,7 @@ async def open_gateway(app: App) -> AsyncIterator[Gateway]:
         app.redis_url, clock=app.clock, process=app.new_id("gateway"), rest_seconds=settings.circuit_seconds
     )
     await health.start()
-    upstream = ProviderCalls(
-        pool, catalog=lambda: app.catalog, environment=app.environment, simulator_url=settings.simulator_url
-    )
+    upstream = provider_calls(app, pool)
     services = Services(
         catalog=lambda: app.catalog,
         configured=upstream.configured,
@@ -82,6 +81,7 @@ async def open_gateway(app: App) -> AsyncIterator[Gateway]:
         clock=app.clock,
         health=health,
         chain=lambda org, model: app.directory.directory.chains(org).steps(model),
+        own=lambda org: app.directory.directory.own(org),
     )
     try:
         yield Gateway(app=app, services=services, rates=rates, sign_ins=sign_ins)
@@ -91,3 +91,24 @@ async def open_gateway(app: App) -> AsyncIterator[Gateway]:
         await rates.close()
         await health.close()
         await sign_ins.close()
+
+
+def provider_calls(app: App, pool: HttpPool) -> ProviderCalls:
+    """Whoever calls providers over this pool, on the platform's keys and on what orgs have brought."""
+    settings = app.settings
+    own = OwnCalls(
+        pool,
+        catalog=lambda: app.catalog,
+        own=lambda org: app.directory.directory.own(org),
+        open_seal=lambda org, sealed, host: app.vault.open(org, sealed, bound_to=host),
+        resolve=app.egress.resolve,
+        environment=app.environment,
+        simulator_url=settings.simulator_url,
+    )
+    return ProviderCalls(
+        pool,
+        catalog=lambda: app.catalog,
+        environment=app.environment,
+        simulator_url=settings.simulator_url,
+        own=own,
+    )

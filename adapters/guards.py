@@ -4,7 +4,7 @@ The ledger's own facts (holds and their endings) reach the guards through `ledge
 `domain.ledger.guards.evolve`, by which `verify` recomputes every row.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import psycopg
@@ -68,6 +68,32 @@ def spent_of(connection: psycopg.Connection[Any], scope: str) -> int:
     with connection.cursor(row_factory=tuple_row) as cursor:
         row = cursor.execute("select used + held from allowance where scope = %s", [scope]).fetchone()
     return int(row[0]) if row else 0
+
+
+def forget_allowances(connection: psycopg.Connection[Any], *, below: str) -> int:
+    """Deletes the allowances of ephemeral keys whose id is below, unless something is still held; how many. They have
+    ended, so nothing will be asked of them: `verify` knows that they may be gone."""
+    forgotten = 0
+    while batch := connection.execute(
+        "delete from allowance where held = 0 and scope in (select scope from allowance"
+        " where scope >= 'eph_' and scope < %s and held = 0 limit 10000)",
+        [below],
+    ).rowcount:
+        forgotten += batch
+    return forgotten
+
+
+def calls_of(connection: psycopg.Connection[Any], scope: str, *, day: int) -> int:
+    """The calls that count against an allowance on that day of India time; 0 for one that there is not."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        row = cursor.execute("select calls from allowance where scope = %s and day = %s", [scope, day]).fetchone()
+    return int(row[0]) if row else 0
+
+
+def with_credit(connection: psycopg.Connection[Any], orgs: Collection[str]) -> set[str]:
+    """Those of the orgs that have anything to spend."""
+    rows = connection.execute("select org from balance where org = any(%s) and available > 0", [list(orgs)])
+    return {org for (org,) in rows}
 
 
 def balance(connection: psycopg.Connection[Any], org: str) -> Balance:

@@ -18,7 +18,7 @@ from redis import asyncio as valkey
 
 from domain.kernel.clock import SECOND
 from domain.routing.breaker import REST_SECONDS
-from domain.routing.health import Health, LocalHealth, Observed, Outcome
+from domain.routing.health import NOTHING_OBSERVED, Health, LocalHealth, Observed, Outcome
 
 STREAM = "routes:outcomes"
 STATES = "routes:states"
@@ -230,6 +230,24 @@ class SharedRouteHealth:
             self._local.states.pop(route, None)
         if idle:
             await self._client.hdel(STATES, *idle)
+
+
+def read_health(url: str, *, at: int, rest_seconds: float) -> Health:
+    """How all processes see the routes at this moment, for those that only look; nothing while Valkey is away. A
+    circuit that has rested is one that a call may try."""
+    from redis import Redis, RedisError
+
+    if not url:
+        return NOTHING_OBSERVED
+    try:
+        with Redis.from_url(url, socket_timeout=PATIENCE_SECONDS, socket_connect_timeout=PATIENCE_SECONDS) as client:
+            fields: dict[Any, Any] = client.hgetall(STATES)
+    except RedisError as failure:
+        _log.warning("route health: Valkey does not answer (%r); routes are taken for unobserved", failure)
+        return NOTHING_OBSERVED
+    rest = round(rest_seconds * SECOND)
+    states = {route.decode(): _kept.decode(kept).state for route, kept in fields.items()}
+    return {route: state.standing(at=at, rest=rest, may_probe=True) for route, state in states.items()}
 
 
 _NOTHING = _Kept((0, 0), Observed())

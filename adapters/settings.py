@@ -18,9 +18,12 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from adapters.egress import parse_allowed
 from domain.kernel.errors import Invalid
 from domain.payments.document import Supplier
 from domain.payments.gstin import check_gstin
+
+SEALING_KEY_LENGTH_MIN = 32
 
 
 def default_home() -> Path:
@@ -54,9 +57,22 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    # Addresses that users give: webhooks, endpoints of their own
+    egress_allowed: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="host names, addresses and networks, with commas between them, that may be called although they are"
+        " not of the open internet",
+    )
+    egress_http: bool = Field(default=False, description="whether http:// may be called too")
+
     # Secrets
     operator_token: SecretStr | None = None
     key_pepper: SecretStr | None = None
+    sealing_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="what is sealed is sealed by the first of these, with commas between them; the others, and the one"
+        " made of the pepper, open what was sealed before, until `bharatrouter vault reseal`",
+    )
 
     # Limits
     gateway_rpm: int = Field(default=120, ge=0, description="requests a minute per key; 0 is no cap")
@@ -67,6 +83,8 @@ class Settings(BaseSettings):
     teams_max: int = Field(default=10, ge=0, description="team orgs that one person has founded")
     ephemeral_keys_max: int = Field(default=1_000, ge=0, description="ephemeral keys of one key that live at once")
     agents_max: int = Field(default=20, ge=0, description="agents per org")
+    collections_max: int = Field(default=100, ge=0, description="collections per org, forks included")
+    webhooks_max: int = Field(default=10, ge=0, description="endpoints per org")
     trial_models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="free for orgs that have no credit yet, with commas between them; none is no trial keys"
     )
@@ -153,11 +171,24 @@ class Settings(BaseSettings):
     disconnect_grace_seconds: float = Field(default=10, ge=0, description="to finish a call whose client has left")
     stop_seconds: float = Field(default=15, ge=0, description="to finish calls when the product is stopped")
 
+    # Monitoring: checks are calls of one token that the product pays for
+    canary_seconds: int = Field(default=300, ge=1, description="between two checks of a monitored collection")
+    canary_inr: int = Field(default=5, ge=0, description="whole rupees that an org's checks may cost us a day")
+    monitored_max: int = Field(default=5, ge=0, description="monitored collections per org")
+    alert_quiet_seconds: int = Field(default=3_600, ge=0, description="between two notices of one alert")
+
     @field_validator("home", "catalog_dir", "mail_folder", "document_pfx")
     @classmethod
     def _from_anywhere(cls, path: Path | None) -> Path | None:
         """Children may run in other folders, so a path is made absolute at once."""
         return None if path is None else path.expanduser().absolute()
+
+    @field_validator("sealing_keys")
+    @classmethod
+    def _are_long(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(key.get_secret_value()) < SEALING_KEY_LENGTH_MIN for key in keys):
+            raise ValueError(f"each takes {SEALING_KEY_LENGTH_MIN} random characters or more")
+        return keys
 
     @field_validator("supplier_gstin")
     @classmethod
@@ -168,12 +199,18 @@ class Settings(BaseSettings):
         except Invalid as refusal:
             raise ValueError(refusal.message) from None
 
-    @field_validator("razorpay_webhook_secrets", "trusted_proxies", mode="before")
+    @field_validator("razorpay_webhook_secrets", "sealing_keys", "trusted_proxies", mode="before")
     @classmethod
     def _one_by_one(cls, given: object) -> object:
         return [item.strip() for item in given.split(",") if item.strip()] if isinstance(given, str) else given
 
-    @field_validator("trial_models", "agent_claims", mode="before")
+    @field_validator("egress_allowed")
+    @classmethod
+    def _are_hosts_or_networks(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        parse_allowed(given)
+        return given
+
+    @field_validator("trial_models", "agent_claims", "egress_allowed", mode="before")
     @classmethod
     def _with_commas(cls, given: object) -> object:
         return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given

@@ -2,12 +2,13 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg_pool import ConnectionPool
@@ -16,18 +17,21 @@ from adapters.agent_tokens import AgentTokens
 from adapters.catalog_files import PACKAGED, Problem, check, load, load_list_prices
 from adapters.directory import DirectoryFeed
 from adapters.documents import Documents
+from adapters.egress import Egress
 from adapters.email import make_mailer
 from adapters.eventstore import EventStore
-from adapters.guards import balance, spent_of
+from adapters.guards import balance, calls_of, forget_allowances, spent_of, with_credit
 from adapters.ledger import expire_due
 from adapters.log import LogReader, load_all_facts
-from adapters.postgres import make_pool
+from adapters.own_checks import OwnChecks
+from adapters.postgres import connect, make_pool
 from adapters.razorpay import Razorpay
 from adapters.sealing import Sealer
 from adapters.settings import Settings, beside_product, key_pepper, supplier
 from adapters.sign_in import identity_providers
 from adapters.upstream import address_of
 from adapters.vault import Vault, master_key
+from adapters.webhooks import WebhookCaller as WebhookCaller
 from adapters.witness import Witness as Witness
 from domain.accounts.erasure import erase_person
 from domain.accounts.person import Person, person_stream
@@ -35,17 +39,25 @@ from domain.accounts.ports import IdentityProvider
 from domain.catalog.catalog import Catalog
 from domain.catalog.doubts import ListPrice
 from domain.catalog.price import Fx
+from domain.kernel.clock import SECOND, ist_day
 from domain.kernel.errors import Unavailable
 from domain.kernel.ids import make_id
 from domain.kernel.mail import Mailer
+from domain.kernel.money import rupees
 from domain.kernel.store import fold
+from domain.keys.ephemeral import ALLOWANCE_KEPT, TTL_SECONDS_MAX, first_id
 from domain.keys.trial import TrialTerms, needs_trial
 from domain.ledger.account import Account
 from domain.ledger.statement import Statement
+from domain.monitoring.checks import Wanted
+from domain.monitoring.events import Checked
+from domain.payments.chargebacks import ChargebackDesk
 from domain.payments.events import DocumentIssued
 from domain.payments.ports import PaymentGateway
 from domain.payments.refunds import RefundDesk
+from domain.payments.returns import ReturnDesk
 from domain.payments.topup import Terms, Till
+from projections.monitoring import worth_today
 from projections.refunds import receipt_of
 
 POOL_SIZE = 8
@@ -83,6 +95,8 @@ class App:
     payments: PaymentGateway | None
     identities: Mapping[str, IdentityProvider]
     agents: AgentTokens | None
+    egress: Egress
+    own_checks: OwnChecks
 
     @contextmanager
     def reading(self) -> Iterator[psycopg.Connection[Any]]:
@@ -120,6 +134,12 @@ class App:
         """Ends up to `limit` holds whose deadline has passed; how many there were. Raises psycopg.Error."""
         return expire_due(self.database_url, now=self.clock(), limit=limit)
 
+    def forget_ended_keys(self) -> int:
+        """Clears away the allowances of ephemeral keys that have long ended; how many. Raises psycopg.Error."""
+        below = first_id(minted=self.clock() - TTL_SECONDS_MAX * SECOND - ALLOWANCE_KEPT)
+        with connect(self.database_url) as connection:
+            return forget_allowances(connection, below=below)
+
     def available(self, org: str) -> int:
         """Nano-rupees that the org can spend, by the guard that decides. Raises Unavailable, NotFound."""
         with self.reading() as connection:
@@ -129,6 +149,11 @@ class App:
         """Nano-rupees that an ephemeral key with a budget has used or holds. Raises Unavailable."""
         with self.reading() as connection:
             return spent_of(connection, allowance)
+
+    def calls_today(self, allowance: str) -> int:
+        """The calls that count today, India time, against a key or against the trial of an org. Raises Unavailable."""
+        with self.reading() as connection:
+            return calls_of(connection, allowance, day=ist_day(self.clock()))
 
     def trial_for(self, org: str) -> TrialTerms | None:
         """The terms of a trial, if the org can have keys by one only. Raises Unavailable, NotFound."""
@@ -142,15 +167,6 @@ class App:
         return TrialTerms(
             models=frozenset(settings.trial_models), rpm_limit=settings.trial_rpm, daily_limit=settings.trial_daily
         )
-
-    @property
-    def agent_tokens(self) -> AgentTokens:
-        """Who checks the tokens of agents. Raises Unavailable `provider_not_configured`."""
-        if self.agents is None:
-            raise Unavailable(
-                "provider_not_configured", "Agents are not set up here; the operator sets BR_AGENT_ISSUER."
-            )
-        return self.agents
 
     @property
     def payment_gateway(self) -> PaymentGateway:
@@ -182,6 +198,18 @@ class App:
         """Where payments are refunded."""
         return RefundDesk(store=self.store, gateway=self.payment_gateway, seals=self.vault, original=self._receipt_of)
 
+    @property
+    def chargebacks(self) -> ChargebackDesk:
+        """Where disputes of payments are heard of."""
+        return ChargebackDesk(
+            store=self.store, gateway=self.payment_gateway, seals=self.vault, original=self._receipt_of
+        )
+
+    @property
+    def returns(self) -> ReturnDesk:
+        """Where money goes back that was set aside."""
+        return ReturnDesk(store=self.store, gateway=self.payment_gateway)
+
     def _receipt_of(self, payment: str) -> DocumentIssued | None:
         with self.reading() as connection:
             return receipt_of(connection, payment)
@@ -192,18 +220,38 @@ class App:
 
         return statement_pdf(statement, supplier(self.settings), at=self.clock())
 
+    def run_checks(self, wanted: Sequence[Wanted]) -> list[Checked]:
+        """Tries collections with calls of one token on a pool of their own; not on an event loop. Nothing is recorded.
+        Those that would cost more than they may are left out."""
+        from adapters.canaries import run_checks
+
+        return run_checks(self, wanted)
+
+    def checks_left(self, orgs: Collection[str]) -> dict[str, int]:
+        """Nano-rupees that checks of each org may still cost the product today; nothing for an org without credit.
+        Raises Unavailable."""
+        with self.reading() as connection:
+            worth = worth_today(connection, orgs, now=self.clock())
+            credited = with_credit(connection, orgs)
+        daily = rupees(self.settings.canary_inr)
+        return {org: max(daily - worth.get(org, 0), 0) if org in credited else 0 for org in orgs}
+
+    def webhook_caller(self) -> WebhookCaller:
+        """What calls endpoints of users, for the event loop that runs now; whoever asks closes it."""
+        return WebhookCaller(self.egress)
+
     def erase_person(self, person: str, *, by: str) -> None:
         """Ends a person for good; see `domain.accounts.erasure`. In force on every process within a second. Raises
         NotFound, Conflict `last_owner`, Unavailable."""
         self.directory.catch_up()
         state = fold(Person(), ((fact.stream, fact.event) for fact in self.log.stream(person_stream(person))))
-        orgs = [org.id for org in self.directory.directory.orgs_of(person)]
+        orgs = state.joined.union(org.id for org in self.directory.directory.orgs_of(person))
         erase_person(
             self.store,
             self.vault.erase,
             person=person,
             home=state.home,
-            teams=[org for org in orgs if org != state.home],
+            teams=sorted(orgs - {state.home}),
             at=self.clock(),
             by=by,
         )
@@ -216,6 +264,7 @@ class App:
         self.directory.close()
         if self.agents is not None:
             self.agents.close()
+        self.egress.close()
         if self.payments is not None:
             self.payments.close()
         for provider in self.identities.values():
@@ -238,16 +287,19 @@ def build(settings: Settings, **overrides: Any) -> App:
     pepper = overrides.get("pepper") or key_pepper(settings)
     pool = overrides.get("pool") or make_pool(url, size=POOL_SIZE)
     log = overrides.get("log") or LogReader(pool)
-    vault = overrides.get("vault") or Vault(master_key(pepper), pool)
+    vault = overrides.get("vault") or make_vault(settings, pepper, pool)
+    catalog = overrides.get("catalog") or load(catalog_directories(settings), fx=exchange(settings))[0]
+    guard = overrides.get("egress") or egress(settings)
+    environment = overrides.get("environment", os.environ)
     services: dict[str, Any] = {
         "settings": settings,
         "database_url": url,
         "redis_url": settings.redis_url or "",
-        "environment": os.environ,
+        "environment": environment,
         "clock": now,
         "entropy": os.urandom,
         "pepper": pepper,
-        "catalog": overrides.get("catalog") or load(catalog_directories(settings), fx=exchange(settings))[0],
+        "catalog": catalog,
         "list_prices": load_list_prices(catalog_directories(settings), fx=exchange(settings))[0],
         "pool": pool,
         "log": log,
@@ -260,8 +312,27 @@ def build(settings: Settings, **overrides: Any) -> App:
         "payments": payment_gateway(settings),
         "identities": identity_providers(settings),
         "agents": agent_tokens(settings, clock=overrides.get("clock") or now),
+        "egress": guard,
+        "own_checks": OwnChecks(
+            catalog=catalog, resolve=guard.resolve, environment=environment, simulator_url=settings.simulator_url
+        ),
     }
     return App(**services | overrides)
+
+
+def make_vault(settings: Settings, pepper: bytes, pool: ConnectionPool[psycopg.Connection[Any]]) -> Vault:
+    """The vault under the newest sealing key; without any, under one that is made of the pepper."""
+    secrets = [key.get_secret_value().encode() for key in settings.sealing_keys]
+    newest, *former = [master_key(secret) for secret in (*secrets, pepper)]
+    return Vault(newest, pool, former=former)
+
+
+def egress(settings: Settings) -> Egress:
+    """The guard of addresses that users give."""
+    own = urlsplit(settings.public_url).hostname
+    return Egress(
+        allowed=settings.egress_allowed, http=settings.egress_http, own_hosts=[own] if own is not None else []
+    )
 
 
 def agent_tokens(settings: Settings, *, clock: Callable[[], int]) -> AgentTokens | None:

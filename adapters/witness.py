@@ -8,7 +8,7 @@ from domain.accounts.events import Acted
 from domain.accounts.sign_in import Seal
 from domain.kernel.store import Decision
 
-WITNESSED = ("org:", "workspace:", "key:", "trial:", "billing:", "routing:")
+WITNESSED = ("org:", "workspace:", "key:", "trial:", "billing:", "routing:", "collection:", "monitor:")
 
 
 @dataclass(frozen=True)
@@ -37,4 +37,6 @@ class Witness:
 
 
 def _org(stream: str, event: object) -> str:
-    return stream.removeprefix("org:") if stream.startswith("org:") else str(getattr(event, "org", ""))
+    if stream.startswith("org:"):
+        return stream.removeprefix("org:")
+    return str(getattr(event, "org", "") or getattr(event, "owner", ""))

@@ -4,7 +4,7 @@ A route is added here when it is added to the product. One that demands anything
 so does a page that is out of date, which `python -m api.access` makes anew.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 PAGE = Path(__file__).parent / "docs" / "access.md"
@@ -16,98 +16,75 @@ CALLERS: Mapping[str, str] = {
     "owner": "a session of an owner of the org",
     "other owner": "a session of an owner of another org, who was taken out of this one while looking at it",
     "inference key": "a key of scope `inference`",
+    "trial key": "a key of an org on trial",
+    "ephemeral key": "a key for minutes or hours that the owner's key minted",
+    "agent": "a token of the configured issuer, of an agent of the org",
     "admin's key": "a key of scope `full` that an admin minted",
     "owner's key": "a key of scope `full` that an owner minted",
 }
 
 YES = ""
+_SESSIONS = ("member", "admin", "owner", "other owner")
+_BORROWED = ("trial key", "ephemeral key", "agent")
+_FOR_MODELS = ("inference key", *_BORROWED)
+
+
+def _all_but(refused: Mapping[str, Iterable[str]]) -> Mapping[str, str]:
+    """What each caller is answered, if these codes are for these callers and the others are let in."""
+    codes = {caller: code for code, callers in refused.items() for caller in callers}
+    return {caller: codes.get(caller, YES) for caller in CALLERS}
+
 
 DEMANDS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "public": (
         "Open to all. A key that is shown must be good.",
-        dict.fromkeys(CALLERS, YES),
+        _all_but({}),
     ),
     "key": (
-        "Any key that is neither revoked, disabled nor expired.",
-        {
-            "anonymous": "invalid_api_key",
-            "member": "invalid_api_key",
-            "admin": "invalid_api_key",
-            "owner": "invalid_api_key",
-            "other owner": "invalid_api_key",
-            "inference key": YES,
-            "admin's key": YES,
-            "owner's key": YES,
-        },
+        "Any key that is neither revoked, disabled nor expired, or an agent's token.",
+        _all_but({"invalid_api_key": ("anonymous", *_SESSIONS)}),
+    ),
+    "standard_key": (
+        "A key that can have keys under it: none of a trial, no ephemeral one, no agent.",
+        _all_but({"invalid_api_key": ("anonymous", *_SESSIONS), "forbidden_scope": _BORROWED}),
     ),
     "signed_in": (
         "A person in a session, whatever org they look at, or a key of full scope. They see and change what is theirs.",
-        {
-            "anonymous": "no_session",
-            "member": YES,
-            "admin": YES,
-            "owner": YES,
-            "other owner": YES,
-            "inference key": "forbidden_scope",
-            "admin's key": YES,
-            "owner's key": YES,
-        },
+        _all_but({"no_session": ("anonymous",), "forbidden_scope": _FOR_MODELS}),
     ),
     "person": (
         "A person in a session, whatever org they look at.",
-        {
-            "anonymous": "no_session",
-            "member": YES,
-            "admin": YES,
-            "owner": YES,
-            "other owner": YES,
-            "inference key": "forbidden_scope",
-            "admin's key": "forbidden_scope",
-            "owner's key": "forbidden_scope",
-        },
+        _all_but({"no_session": ("anonymous",), "forbidden_scope": (*_FOR_MODELS, "admin's key", "owner's key")}),
     ),
     "member": (
         "Whoever belongs to the org. To read, and to leave.",
-        {
-            "anonymous": "no_session",
-            "member": YES,
-            "admin": YES,
-            "owner": YES,
-            "other owner": "forbidden_role",
-            "inference key": "forbidden_scope",
-            "admin's key": YES,
-            "owner's key": YES,
-        },
+        _all_but(
+            {"no_session": ("anonymous",), "forbidden_scope": _FOR_MODELS, "forbidden_role": ("other owner",)},
+        ),
     ),
     "admin": (
         "Who runs the org: keys, workspaces, people who are no owners.",
-        {
-            "anonymous": "no_session",
-            "member": "forbidden_role",
-            "admin": YES,
-            "owner": YES,
-            "other owner": "forbidden_role",
-            "inference key": "forbidden_scope",
-            "admin's key": YES,
-            "owner's key": YES,
-        },
+        _all_but(
+            {
+                "no_session": ("anonymous",),
+                "forbidden_scope": _FOR_MODELS,
+                "forbidden_role": ("member", "other owner"),
+            }
+        ),
     ),
     "owner": (
         "Whose org it is: money that moves, and whom its documents are made out to.",
-        {
-            "anonymous": "no_session",
-            "member": "forbidden_role",
-            "admin": "forbidden_role",
-            "owner": YES,
-            "other owner": "forbidden_role",
-            "inference key": "forbidden_scope",
-            "admin's key": "forbidden_role",
-            "owner's key": YES,
-        },
+        _all_but(
+            {
+                "no_session": ("anonymous",),
+                "forbidden_scope": _FOR_MODELS,
+                "forbidden_role": ("member", "admin", "other owner", "admin's key"),
+            }
+        ),
     ),
     "operator": (
         "Whoever runs the product, by its own token.",
-        dict.fromkeys(CALLERS, "invalid_api_key"),
+        _all_but({"invalid_api_key": CALLERS}),
     ),
 }
 """What a route can demand: in words, and what each caller is answered, `YES` or the code of the refusal."""
@@ -117,7 +94,10 @@ ROUTES: Mapping[str, str] = {
     "GET /auth/{provider}": "public",
     "GET /auth/{provider}/callback": "public",
     "GET /docs/access": "public",
+    "GET /docs/collections": "public",
+    "GET /docs/monitoring": "public",
     "GET /docs/verify-ledger": "public",
+    "GET /docs/webhooks": "public",
     "GET /docs/verify_ledger.py": "public",
     "GET /health": "public",
     "GET /livez": "public",
@@ -148,6 +128,30 @@ ROUTES: Mapping[str, str] = {
     "GET /me/billing/statement": "member",
     "POST /me/billing/topup": "owner",
     "POST /me/billing/verify": "owner",
+    "GET /me/collections": "member",
+    "POST /me/collections": "admin",
+    "POST /me/collections/import/{slug}": "admin",
+    "DELETE /me/collections/{slug}/alerts/{alert}": "admin",
+    "GET /me/collections/{slug}/alerts": "member",
+    "GET /me/collections/{slug}/health": "member",
+    "POST /me/collections/{slug}/alerts": "admin",
+    "POST /me/collections/{slug}/check": "admin",
+    "POST /me/collections/{slug}/monitor": "admin",
+    "DELETE /me/collections/{slug}": "admin",
+    "GET /me/collections/{slug}": "member",
+    "PATCH /me/collections/{slug}": "admin",
+    "POST /me/collections/{slug}/fork": "member",
+    "DELETE /me/collections/{slug}/star": "person",
+    "POST /me/collections/{slug}/star": "person",
+    "GET /me/byok": "member",
+    "DELETE /me/byok/{provider}": "admin",
+    "PUT /me/byok/{provider}": "admin",
+    "GET /me/byok/{provider}/models": "member",
+    "POST /me/byok/{provider}/test": "admin",
+    "GET /me/endpoints": "member",
+    "POST /me/endpoints": "admin",
+    "POST /me/endpoints/test": "admin",
+    "DELETE /me/endpoints/{id}": "admin",
     "GET /me/export": "person",
     "GET /me/invitations": "person",
     "POST /me/invitations/{id}/accept": "person",
@@ -175,6 +179,14 @@ ROUTES: Mapping[str, str] = {
     "DELETE /me/sessions/{id}": "person",
     "GET /me/usage": "member",
     "GET /me/usage/daily": "member",
+    "GET /me/webhooks": "admin",
+    "POST /me/webhooks": "admin",
+    "DELETE /me/webhooks/{id}": "admin",
+    "PATCH /me/webhooks/{id}": "admin",
+    "GET /me/webhooks/{id}/deliveries": "admin",
+    "POST /me/webhooks/{id}/deliveries/{delivery}/redeliver": "admin",
+    "POST /me/webhooks/{id}/rotate": "admin",
+    "POST /me/webhooks/{id}/test": "admin",
     "GET /me/workspaces": "member",
     "POST /me/workspaces": "admin",
     "DELETE /me/workspaces/{id}": "admin",
@@ -183,10 +195,15 @@ ROUTES: Mapping[str, str] = {
     "GET /openapi.json": "public",
     "GET /readyz": "public",
     "GET /sign-in": "public",
+    "GET /status": "public",
+    "GET /status.json": "public",
+    "GET /status.rss": "public",
     "POST /v1/chat/completions": "key",
+    "GET /v1/collections": "public",
+    "GET /v1/collections/{slug}": "public",
     "GET /v1/compare/models": "public",
     "POST /v1/embeddings": "key",
-    "POST /v1/ephemeral_keys": "key",
+    "POST /v1/ephemeral_keys": "standard_key",
     "GET /v1/key": "key",
     "GET /v1/models": "public",
     "GET /v1/models/{id:path}": "public",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from adapters.gateway import Gateway
 
 VERSION = "0.1.0"
-PUBLIC_READS = frozenset({"/health", "/livez", "/readyz", "/openapi.json"})
+PUBLIC_READS = frozenset({"/health", "/livez", "/readyz", "/openapi.json", "/status.json", "/status.rss"})
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9-]+(\s*,\s*[A-Za-z0-9-]+)*")
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 
 from adapters.wiring import App, Witness
 from api.attempts import Attempts
-from api.client_address import client_address
+from api.client_address import address_of, client_address
 from api.session import SAFE_METHODS, Token, check_same_site, token_of
 from domain.accounts.events import Role
 from domain.accounts.roles import require_role
@@ -84,10 +84,8 @@ async def _services(request: Request) -> App:
     app = app_of(request)
     if request.method in SAFE_METHODS:
         return app
-    peer = None if request.client is None else request.client.host
-    address = client_address(peer, request.headers.raw, app.settings.trusted_proxies)
     agent = request.headers.get("user-agent", "")[:AGENT_LENGTH_MAX]
-    witness = Witness(app.vault.seal, app.new_id, address=str(address or ""), agent=agent)
+    witness = Witness(app.vault.seal, app.new_id, address=str(address_of(app, request) or ""), agent=agent)
     return replace(app, store=app.store.witnessed(witness))
 
 
@@ -168,6 +166,14 @@ async def key(request: Request) -> Caller:
     return await _caller_of(request)
 
 
+async def standard_key(request: Request) -> Caller:
+    """A key that can have keys under it: none of a trial, no ephemeral one, no agent."""
+    caller = await _caller_of(request)
+    if caller.tier != "standard":
+        raise Forbidden("forbidden_scope", "This takes a standard key; use one of POST /me/keys.")
+    return caller
+
+
 async def signed_in(request: Request) -> Actor:
     """A person in a session, be they a member of the org that they look at or not (any more); or a key of full scope,
     whatever it may do. A key that is shown goes before a cookie."""
@@ -210,12 +216,14 @@ async def operator(request: Request) -> None:
     if token is not None:
         given = request.headers.get("authorization", "").encode("latin-1")
         if not compare_digest(given, b"Bearer " + token.get_secret_value().encode()):
+            await _count_wrong(request)
             raise Unauthenticated("invalid_api_key", "Send 'Authorization: Bearer …' with the operator's token.")
     elif not _is_local(request):
         raise Forbidden("forbidden_scope", "Set BR_OPERATOR_TOKEN to read this from another machine.")
 
 
 KeyCaller = Annotated[Caller, Depends(key)]
+StandardKeyCaller = Annotated[Caller, Depends(standard_key)]
 AnyActor = Annotated[Actor, Depends(signed_in)]
 PersonActor = Annotated[Actor, Depends(person)]
 MemberActor = Annotated[Actor, Depends(member)]
@@ -225,6 +233,7 @@ Services = Annotated[App, Depends(_services)]
 DEMANDS = {
     public: "public",
     key: "key",
+    standard_key: "standard_key",
     signed_in: "signed_in",
     person: "person",
     member: "member",
@@ -282,6 +291,15 @@ def _find_person(app: App, token: Token) -> Actor | None:
         return None
     role = directory.role_of(f"user:{token.person}", token.org)
     return Actor(token.org, role, person=token.person, session=token.session)
+
+
+async def _count_wrong(request: Request) -> None:
+    """For a credential that is no key. Raises TooMany `rate_limit_exceeded`."""
+    wrong_keys: Attempts | None = request.app.state.wrong_keys
+    if wrong_keys is not None:
+        address = address_of(app_of(request), request)
+        wrong_keys.check(address)
+        await wrong_keys.failed(address)
 
 
 def _is_local(request: Request) -> bool:

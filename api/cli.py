@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any
@@ -116,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     shape = books.add_mutually_exclusive_group()
     shape.add_argument("--csv", action="store_true", help="for spreadsheets")
     shape.add_argument("--json", action="store_true", help="for programs")
+    vault = _group(commands, "vault", "what is kept sealed")
+    _json(_leaf(vault, "reseal", _vault_reseal, "seal everything by the first of BR_SEALING_KEYS"))
     _json(command("seal", _seal, "close what the log has into a block of the hash chain"))
     events = _group(commands, "events", "the log itself")
     export = _leaf(events, "export", _events_export, "the whole log as JSON lines, with the seals")
@@ -171,6 +172,9 @@ def _add_payments(commands: Any) -> None:
     reconcile = _leaf(payment, "reconcile", _payment_reconcile, "ask Razorpay about open orders, and credit what came")
     reconcile.add_argument("--order", metavar="ID", help="only this one, however old it is")
     _json(reconcile)
+    back = _leaf(payment, "return", _payment_return, "send money back that was set aside")
+    back.add_argument("payment", metavar="ID", help="as `payment reconcile` lists it")
+    _json(back)
     promo = _group(commands, "promo", "promo codes")
     create = _leaf(promo, "create", _promo_create, "offer a code; its terms never change")
     create.add_argument("code", type=str.upper, help="3 to 20 letters and digits")
@@ -293,26 +297,27 @@ def _check() -> int:
 
 
 def _work(_: argparse.Namespace) -> None:
+    from adapters.child import told_to_stop
     from workers.main import main as work
 
     _log_to_stderr()
-    work(_settings())
+    work(_settings(), told_to_stop())
 
 
 def _schedule(_: argparse.Namespace) -> None:
+    from adapters.child import told_to_stop
     from workers.schedule import main as schedule
 
     _log_to_stderr()
-    schedule(_settings())
+    schedule(_settings(), told_to_stop())
 
 
 def _project(_: argparse.Namespace) -> None:
+    from adapters.child import told_to_stop
     from projections.runner import Runner
 
     _log_to_stderr()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = told_to_stop()
     with _app() as app:
         Runner(app.database_url).run(stop)
 
@@ -567,10 +572,20 @@ def _payment_reconcile(given: argparse.Namespace) -> None:
             aside = [set_aside_row(row) for row in payments_set_aside(connection, limit=ROWS_MAX)]
     lines = [f"{each['order_id']}  {each['status']}  {each['payment_id'] or ''}".rstrip() for each in asked]
     lines += [
-        f"{row['payment_id']}  set aside: {row['reason']}, {row['amount_inr']} {row['currency']} to be sent back"
+        f"{row['payment_id']}  set aside: {row['reason']}, {row['amount_inr']} {row['currency']}, "
+        + ("on its way back" if row["gateway_refund_id"] else f"to be sent back by: payment return {row['payment_id']}")
         for row in aside
     ]
     _tell(given, {"orders": asked, "set_aside": aside}, "\n".join(lines) if lines else "No order is open.")
+
+
+def _payment_return(given: argparse.Namespace) -> None:
+    from api.schemas.payments import returned_row
+
+    with _app() as app:
+        made = returned_row(app.returns.send(given.payment, at=app.clock(), by="operator"))
+    words = {"returned": "has gone back", "pending": "is on its way back", "set_aside": "did not go back: try again"}
+    _tell(given, made, f"{made['payment_id']}  {words[made['status']]}")
 
 
 def _promo_create(given: argparse.Namespace) -> None:
@@ -816,6 +831,13 @@ def _seal(given: argparse.Namespace) -> None:
     newest = sealed[-1].header if sealed else None
     made = {"blocks": [to_builtins(seal) for seal in sealed], "header": newest}
     _tell(given, made, f"{len(sealed)} blocks sealed; the newest header is {newest}" if sealed else "Nothing to seal.")
+
+
+def _vault_reseal(given: argparse.Namespace) -> None:
+    with _app() as app:
+        resealed, of = app.vault.reseal()
+    words = f"{resealed} of {of} sealed anew; all now open by the first sealing key alone."
+    _tell(given, {"resealed": resealed, "keys": of}, words)
 
 
 def _events_export(given: argparse.Namespace) -> None:

@@ -4,11 +4,21 @@ the one that they tell in `x-forwarded-for`, which anybody else could make up.""
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
+from fastapi import Request
+
+from adapters.wiring import App
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 HOPS_MAX = 20
 HOUSEHOLD_BITS = 64  # what one subscriber has at least: RFC 6177
+
+
+def address_of(app: App, request: Request) -> Address | None:
+    """Where the request comes from, behind the proxies that the operator trusts."""
+    peer = None if request.client is None else request.client.host
+    return client_address(peer, request.headers.raw, app.settings.trusted_proxies)
 
 
 def client_address(

@@ -14,7 +14,7 @@ import msgspec
 
 from api.exchange import Answer, Exchange
 from domain.inference.choose import choose
-from domain.inference.messages import Ask, Endpoint, parse
+from domain.inference.messages import Ask, Endpoint, body_digest, parse
 from domain.inference.outlet import Services
 from domain.inference.quote import quote
 from domain.inference.rates import Limit, RateWindows, Window
@@ -62,8 +62,7 @@ class Inference:
                 caller = await self._admit(exchange, ask)
                 presented = _header(exchange.headers, b"idempotency-key")
                 if presented:
-                    digest = hashlib.sha256(body).hexdigest()[:32]
-                    ask = msgspec.structs.replace(ask, body_digest=digest)
+                    ask = msgspec.structs.replace(ask, body_digest=body_digest(body))
                     await self._serve_once(exchange, ask, caller, presented)
                 else:
                     await serve(exchange.request, ask, caller, exchange, self.services)
@@ -78,7 +77,7 @@ class Inference:
             self._check_load(exchange)
             ask = _parse_either(await exchange.read_body(self.body_bytes_max))
             caller = await self._admit(exchange, ask)
-            ask, chosen = choose(ask, caller, self.services.catalog(), self.services)
+            ask, _, chosen = choose(ask, caller, self.services.catalog(), self.services)
             quoted = quote(ask, chosen, self.services.sizes, free=caller.tier == "trial")
             exchange.json(msgspec.json.encode(quoted))
         except Refusal as refusal:

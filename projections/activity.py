@@ -29,13 +29,14 @@ create table activity (
     completion_tokens int not null,
     cost bigint not null,
     estimated boolean not null,
-    streamed boolean not null
+    streamed boolean not null,
+    own boolean not null
 );
 """
 INDEXES = """
 create index activity_feed on activity (org, at desc);
 """
-_TYPES = ["int8", "int8", *["text"] * 9, *["int4"] * 4, "int8", "bool", "bool"]
+_TYPES = ["int8", "int8", *["text"] * 9, *["int4"] * 4, "int8", "bool", "bool", "bool"]
 
 _WHO = ("org", "key", "workspace", "endpoint", "model", "streamed")
 
@@ -44,7 +45,7 @@ class Activity(Fold):
     def __init__(self) -> None:
         self._rows: list[tuple[Any, ...]] = []
 
-    @on(RequestSettled, *_WHO, "provider", "ending", "first_byte_ms", "duration_ms", "usage", "cost")
+    @on(RequestSettled, *_WHO, "provider", "ending", "first_byte_ms", "duration_ms", "usage", "cost", "own")
     def settled(self, event: RequestSettled, stream: str, position: int) -> None:
         usage = event.usage
         self._rows.append(
@@ -67,6 +68,7 @@ class Activity(Fold):
                 event.cost,
                 usage.source == "counted",
                 event.streamed,
+                event.own,
             )
         )
 
@@ -92,7 +94,8 @@ class Activity(Fold):
         duration_ms: int,
     ) -> None:
         who = (stream[8:], event.org, event.key, event.workspace, event.endpoint, clean(event.model))
-        self._rows.append((position, event.at, *who, "", ending, code, 0, duration_ms, 0, 0, 0, False, event.streamed))
+        used = (0, 0, 0, False, event.streamed, False)
+        self._rows.append((position, event.at, *who, "", ending, code, 0, duration_ms, *used))
 
     def flush(self, cursor: Cursor) -> None:
         if self._rows:
@@ -102,7 +105,7 @@ class Activity(Fold):
                     copy.write_row(row)
 
 
-PROJECTION = Projection("activity", 1, TABLES, Activity, INDEXES, weight=8)
+PROJECTION = Projection("activity", 2, TABLES, Activity, INDEXES, weight=8)
 
 
 def activity_events(
@@ -128,7 +131,7 @@ def activity_events(
         """
         select a.id, a.at, a.request as request_id, a.endpoint, a.model, a.provider, a.ending, a.error_code,
             a.first_byte_ms, a.duration_ms, a.prompt_tokens + a.completion_tokens as tokens, a.prompt_tokens,
-            a.completion_tokens, a.cost, a.estimated, a.streamed, a.key as key_id, k.name as key_name,
+            a.completion_tokens, a.cost, a.estimated, a.streamed, a.own, a.key as key_id, k.name as key_name,
             a.workspace as workspace_id
         from view_activity.activity a left join view_keys.keys k on k.key = a.key
         where a.org = %(org)s and a.at >= %(start)s and (a.at, a.id) < (%(last_at)s, %(last_id)s)

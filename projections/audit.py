@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 from psycopg.rows import dict_row
 
 from domain.accounts.events import (
@@ -26,6 +27,8 @@ from domain.accounts.events import (
     WorkspaceDeleted,
     WorkspaceRenamed,
 )
+from domain.byo.events import OwnEndpointAdded, OwnEndpointRemoved, OwnKeyRemoved, OwnKeySaved
+from domain.collections.events import CollectionChanged, CollectionCreated, CollectionDeleted
 from domain.kernel.events import Event
 from domain.keys.events import (
     KeyDisabled,
@@ -40,8 +43,17 @@ from domain.keys.events import (
     TrialBegan,
     TrialEnded,
 )
+from domain.monitoring.events import AlertRemoved, AlertSet, MonitoringStarted, MonitoringStopped
 from domain.payments.events import BillingAddressSet, LowBalanceSet
 from domain.routing.events import ChainCleared, ChainSet
+from domain.webhooks.events import (
+    EndpointAdded,
+    EndpointChanged,
+    EndpointDisabled,
+    EndpointEnabled,
+    EndpointRemoved,
+    SecretRotated,
+)
 from projections.base import Connection, Cursor, Fold, Projection, on
 
 ROWS_MAX = 200
@@ -74,6 +86,10 @@ _ITSELF = ""
 _INVITATION = "invitation:{invitation}"
 _MEMBER = "member:{person}"
 _CHAIN = "chain:{model}"
+_OWN_KEY = "byok:{provider}"
+_WEBHOOK = "webhook:{endpoint}"
+_MONITORING = "monitoring:{collection}"
+_ALERT = "alert:{alert}"
 AUDITED: Mapping[type[Event], tuple[str, Mapping[str, Any]]] = {
     OrgCreated: (_ITSELF, {"status": "active"}),
     OrgDeleted: (_ITSELF, {"status": "deleted"}),
@@ -103,12 +119,30 @@ AUDITED: Mapping[type[Event], tuple[str, Mapping[str, Any]]] = {
     LowBalanceSet: ("low_balance", {}),
     ChainSet: (_CHAIN, {}),
     ChainCleared: (_CHAIN, {"steps": []}),
+    OwnKeySaved: (_OWN_KEY, {"status": "saved"}),
+    OwnKeyRemoved: (_OWN_KEY, {"status": "removed"}),
+    OwnEndpointAdded: (_ITSELF, {"status": "active"}),
+    OwnEndpointRemoved: (_ITSELF, {"status": "deleted"}),
+    CollectionCreated: (_ITSELF, {"status": "active", "version": 1}),
+    CollectionChanged: (_ITSELF, {}),
+    CollectionDeleted: (_ITSELF, {"status": "deleted"}),
+    EndpointAdded: (_WEBHOOK, {"status": "active"}),
+    EndpointChanged: (_WEBHOOK, {}),
+    SecretRotated: (_WEBHOOK, {}),
+    EndpointEnabled: (_WEBHOOK, {"status": "active"}),
+    EndpointDisabled: (_WEBHOOK, {"status": "disabled"}),
+    EndpointRemoved: (_WEBHOOK, {"status": "deleted"}),
+    MonitoringStarted: (_MONITORING, {"status": "active"}),
+    MonitoringStopped: (_MONITORING, {"status": "stopped"}),
+    AlertSet: (_ALERT, {"status": "active"}),
+    AlertRemoved: (_ALERT, {"status": "deleted"}),
 }
 """Each fact of the trail: the thing that it is about, named by its fields unless it is its stream; and what it makes so
 beside what its fields say."""
 
-_ENVELOPE = frozenset({"at", "by", "cause", "org"})
-_SECRETS = frozenset({"digest", "old_digest", "email_digest"})
+_ENVELOPE = frozenset({"at", "by", "cause", "org", "owner"})
+_SECRETS = frozenset({"digest", "old_digest", "email_digest", "sealed", "discovered", "secret"})
+_LONG = frozenset({"readme"})
 
 
 def _taking_all(method: Any) -> Any:
@@ -127,10 +161,11 @@ class Audit(Fold):
         template, made_so = AUDITED[type(event)]
         fields = {name: getattr(event, name) for name in event.__struct_fields__ if name not in _ENVELOPE}
         named = {name for name in fields if f"{{{name}}}" in template}
-        after = {name: value for name, value in fields.items() if name not in named | _SECRETS}
+        left_out = named | _SECRETS | _LONG
+        after = {name: value for name, value in fields.items() if name not in left_out and value is not UNSET}
         after |= made_so
         action = event.NAME.split(".")[1]
-        org = stream.removeprefix("org:") if stream.startswith("org:") else event.org
+        org = stream.removeprefix("org:") if stream.startswith("org:") else getattr(event, "org", "") or event.owner
         text = msgspec.json.encode(after).decode().replace("\\u0000", "")
         self._rows.append((position, event.at, org, event.by, action, template.format_map(fields) or stream, text))
 
@@ -145,7 +180,7 @@ class Audit(Fold):
             cursor.executemany("insert into origins values (%s, %s, %s, %s, %s, %s)", self._origins)
 
 
-PROJECTION = Projection("audit", 1, TABLES, Audit)
+PROJECTION = Projection("audit", 2, TABLES, Audit)
 
 
 def audit_of(connection: Connection, org: str, *, limit: int, before: int | None = None) -> list[dict[str, Any]]:

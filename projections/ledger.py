@@ -15,7 +15,7 @@ import msgspec
 from psycopg.rows import tuple_row
 
 import domain.payments.events  # noqa: F401  (its facts enter the register)
-from domain.kernel.clock import day_to_date, to_iso
+from domain.kernel.clock import day_to_date
 from domain.kernel.events import REGISTER, Event
 from domain.ledger.events import (
     CreditAdded,
@@ -25,11 +25,11 @@ from domain.ledger.events import (
     RequestRefused,
     RequestSettled,
 )
-from domain.sealing.block import canonical, leaf_of, path_in, tree_of, unpack_leaves
+from domain.sealing.block import path_in, tree_of, unpack_leaves
 from domain.sealing.events import LogSealed
 from projections.base import Connection, Cursor, Fold, H, Projection, Sums, day_of, on
 
-FORMAT = "bharatrouter-ledger-1"
+FORMAT = "bharatrouter-ledger-2"
 PAGE = 8_192
 CHUNK_BYTES = 65_536
 SEALS_AT_ONCE = 500
@@ -105,7 +105,7 @@ def ledger_export(reading: Reading, org: str, *, first_day: int | None, last_day
 
     The first line says what this is, the last what it has to add up to, with the SHA-256 of all before it. Between them
     stand the facts of the days from `first_day` to `last_day` (on India's calendar, both included, None for all): each
-    as it is stored, with its leaf hash and the path to the root of its block. The header of a block comes before its
+    as it is stored, with the path to the root of its block. The header of a block comes before its
     first fact, and so do those of the blocks in between; the one after the last, if there is one, ends the chain.
     Facts with a path of null are not sealed yet. Of other orgs there are hashes alone.
 
@@ -126,7 +126,7 @@ def _chunks(reading: Reading, plan: "_Plan") -> Iterator[bytes]:
         if len(chunk) > CHUNK_BYTES:
             yield bytes(chunk)
             chunk.clear()
-    end = {"lines": plan.lines, "closing": plan.closing, "sha256": digest.hexdigest()}
+    end = {"closing": plan.closing, "sha256": digest.hexdigest()}
     yield bytes(chunk) + _line({"end": end})
 
 
@@ -193,10 +193,6 @@ def _lines(reading: Reading, plan: _Plan) -> Iterator[bytes]:
                 "stream": stream,
                 "version": version,
                 "name": name,
-                "at": to_iso(msgspec.json.decode(state, type=_Owned).at),
-                "leaf": leaf_of(
-                    canonical(position=position, stream=stream, version=version, name=name, state=state)
-                ).hex(),
                 "path": chain.path(position),
             }
             # The stored bytes as they are: what was hashed can be read off the line.
@@ -265,7 +261,8 @@ class _Chain:
             yield seal
 
     def path(self, position: int) -> list[tuple[str, str]] | None:
-        """From the fact to the root of the block that was reached; None if no block has it yet."""
+        """From the fact to the root of the block that was reached, each node's left and right half, "" for the one that
+        is known by then; None if no block has it yet."""
         if self._block is None or position > self._block.last:
             return None
         if not self._tree:
@@ -278,7 +275,8 @@ class _Chain:
             self._tree = tree_of([leaf for _, leaf in leaves])
         if position not in self._places:
             return None
-        return [(side, partner.hex()) for side, partner in path_in(self._tree, self._places[position])]
+        path = path_in(self._tree, self._places[position])
+        return [(partner.hex(), "") if side == "left" else ("", partner.hex()) for side, partner in path]
 
     def following(self) -> Iterator[LogSealed]:
         """The seal after the block that was reached, which vouches for its header."""

@@ -1,5 +1,6 @@
 """Refunds and chargebacks: how far each has come, what a payment's receipt was, and what is still to be finished."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -180,6 +181,19 @@ def chargebacks_of(connection: Connection, org: str) -> list[dict[str, Any]]:
     """The org's chargebacks, newest first: `amount_paise` is demanded, `withheld` nano-rupees of credit were there."""
     statement = b"select * from view_refunds.chargebacks where org = %s order by position desc"
     return connection.cursor(row_factory=dict_row).execute(statement, [org]).fetchall()
+
+
+def chargeback_outcomes(connection: Connection) -> dict[str, str]:
+    """What became of every chargeback: `open`, `won` or `lost`, by its id."""
+    return dict(connection.execute("select chargeback, state from view_refunds.chargebacks").fetchall())
+
+
+def known_refunds(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Which of the gateway's ids are those of refunds that were asked for here."""
+    rows = connection.execute(
+        "select gateway_refund from view_refunds.refunds where gateway_refund = any(%s)", [list(ids)]
+    )
+    return {id for (id,) in rows}
 
 
 def receipt_of(connection: Connection, payment: str) -> DocumentIssued | None:

@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 
 from domain.kernel.clock import ist_day
 from domain.ledger.events import Attempt, HoldReleased, RequestSettled
-from domain.routing.replies import should_fail_over
+from domain.routing.replies import counts_against
 from projections.base import Connection, Cursor, Fold, Projection, Sums, day_of, on
 
 DAYS_SHOWN = 7
@@ -50,11 +50,7 @@ class RouteStats(Fold):
                 milliseconds -= attempt.milliseconds
                 self._failed(event.at, attempt)
                 continue
-            latency = attempt.milliseconds
-            dropped = latency.bit_length() - BITS_KEPT
-            if dropped > 0:
-                latency = latency >> dropped << dropped
-            row = self._rows[attempt.route, day_of(event.at), latency]
+            row = self._rows[attempt.route, day_of(event.at), kept_of(attempt.milliseconds)]
             row[0] += 1
             row[2] += event.usage.completion_tokens
             row[3] += milliseconds
@@ -65,9 +61,8 @@ class RouteStats(Fold):
             self._failed(event.at, attempt)
 
     def _failed(self, at: int, attempt: Attempt) -> None:
-        if attempt.end == "parameters" or (attempt.end == "status" and not should_fail_over(attempt.status)):
-            return  # it was not called, or the request was at fault
-        self._rows[attempt.route, day_of(at), 0][1] += 1
+        if counts_against(attempt.end, attempt.status):
+            self._rows[attempt.route, day_of(at), 0][1] += 1
 
     def flush(self, cursor: Cursor) -> None:
         _ROUTE_STATS.add(cursor, self._rows)
@@ -111,14 +106,18 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     tokens, milliseconds = row["output_tokens"], row["milliseconds"]
     return {
         "success_rate": round(row["served"] / (row["served"] + row["failed"]), 4),
-        "latency_p50_ms": _middle(row["p50"]),
-        "latency_p95_ms": _middle(row["p95"]),
+        "latency_p50_ms": middle_of(row["p50"]),
+        "latency_p95_ms": middle_of(row["p95"]),
         "output_tokens_per_second": round(1_000 * tokens / milliseconds, 1) if tokens and milliseconds > 0 else None,
     }
 
 
-def _middle(latency: int | None) -> int | None:
+def kept_of(latency: int) -> int:
+    """What is kept of a latency: its first bits."""
+    dropped = latency.bit_length() - BITS_KEPT
+    return latency >> dropped << dropped if dropped > 0 else latency
+
+
+def middle_of(kept: int | None) -> int | None:
     """Of the latencies that are kept as this one, the one in the middle."""
-    if latency is None:
-        return None
-    return int(latency + (1 << max(latency.bit_length() - BITS_KEPT, 0)) // 2)
+    return None if kept is None else int(kept + (1 << max(kept.bit_length() - BITS_KEPT, 0)) // 2)

@@ -28,6 +28,7 @@ create table usage (
     prompt_tokens bigint not null,
     completion_tokens bigint not null,
     cost bigint not null,
+    own bigint not null,
     primary key (org, day, key, model, provider, workspace)
 ) with (fillfactor = 70);
 """
@@ -42,16 +43,16 @@ _USAGE = Sums(
         "provider": "text",
         "workspace": "text",
     },
-    sums=("requests", "errors", "prompt_tokens", "completion_tokens", "cost"),
+    sums=("requests", "errors", "prompt_tokens", "completion_tokens", "cost", "own"),
 )
 _WHO = ("org", "key", "workspace", "model")
 
 
 class Usage(Fold):
     def __init__(self) -> None:
-        self._rows: defaultdict[tuple[str, int, str, str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
+        self._rows: defaultdict[tuple[str, int, str, str, str, str], list[int]] = defaultdict(lambda: [0] * 6)
 
-    @on(RequestSettled, *_WHO, "provider", "usage", "cost")
+    @on(RequestSettled, *_WHO, "provider", "usage", "cost", "own")
     def settled(self, event: RequestSettled, stream: str, position: int) -> None:
         usage = event.usage
         row = self._rows[event.org, day_of(event.at), event.key, event.model, event.provider, event.workspace]
@@ -59,6 +60,7 @@ class Usage(Fold):
         row[2] += usage.prompt_tokens
         row[3] += usage.completion_tokens
         row[4] += event.cost
+        row[5] += event.own
 
     @on(HoldReleased, *_WHO)
     @on(HoldExpired, *_WHO)
@@ -72,7 +74,7 @@ class Usage(Fold):
         _USAGE.add(cursor, self._rows)
 
 
-PROJECTION = Projection("usage", 1, TABLES, Usage, weight=5)
+PROJECTION = Projection("usage", 2, TABLES, Usage, weight=5)
 
 _SUMS = """coalesce(sum(requests), 0)::bigint as requests, coalesce(sum(errors), 0)::bigint as errors,
     coalesce(sum(prompt_tokens), 0)::bigint as prompt_tokens,
@@ -122,9 +124,10 @@ def activity_summary(
 ) -> dict[str, Any]:
     """What happened from `first_day` to `last_day` (days since 1970 on India's calendar, both included).
 
-    `totals` and lists of the same sums (`requests`, `errors`, `prompt_tokens`, `completion_tokens`, `cost` in
-    nano-rupees): `days`; `top_models` and `top_keys` by cost, `TOP_ROWS` each; `model_providers`. `filters` lists the
-    models, keys and workspaces to choose from in the period, whatever is chosen now.
+    `totals`, with how many requests were served on the org's own keys and endpoints (`byok`), and lists of the same
+    sums (`requests`, `errors`, `prompt_tokens`, `completion_tokens`, `cost` in nano-rupees): `days`; `top_models` and
+    `top_keys` by cost, `TOP_ROWS` each; `model_providers`. `filters` lists the models, keys and workspaces to choose
+    from in the period, whatever is chosen now.
     """
     cursor = connection.cursor(row_factory=dict_row)
     chosen = {
@@ -147,7 +150,9 @@ def activity_summary(
         chosen,
     ).fetchone()
     return {
-        "totals": cursor.execute(f"select {_SUMS} {_SELECTED}", chosen).fetchone(),
+        "totals": cursor.execute(
+            f"select {_SUMS}, coalesce(sum(own), 0)::bigint as byok {_SELECTED}", chosen
+        ).fetchone(),
         "days": cursor.execute(f"select day, {by} day order by day", chosen).fetchall(),
         "top_models": cursor.execute(f"select model, {by} model {top}, model limit %(top)s", chosen).fetchall(),
         "top_keys": cursor.execute(

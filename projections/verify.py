@@ -8,6 +8,7 @@ import importlib.util
 import pkgutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ import domain
 from domain.catalog import price
 from domain.kernel.events import REGISTER, Event
 from domain.kernel.money import Balance
+from domain.keys.events import EphemeralKeyMinted
 from domain.keys.trial import trial_stream
 from domain.ledger.account import Account
 from domain.ledger.chart import CHART, entry_of
@@ -237,6 +239,7 @@ class _Books:
         self._memberships = Memberships()
         self._accounts: defaultdict[str, Account] = defaultdict(Account)
         self._entered: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._ephemeral_ends: dict[str, int] = {}
         self.rendered: dict[str, DocumentRendered] = {}
         self._decoders = {name: msgspec.json.Decoder(event) for name, event in _all_events().items()}
 
@@ -253,6 +256,8 @@ class _Books:
             return
         if isinstance(event, DocumentRendered):
             self.rendered[event.number] = event
+        if isinstance(event, EphemeralKeyMinted) and event.budget is not None:
+            self._ephemeral_ends[stream.removeprefix("ephemeral:")] = event.expires
         for check, problem in self._problems_of(stream, event):
             self._report.add(check, problem, position=position, stream=stream)
         for check, problem in self._money_in.enter(position, stream, version, event):
@@ -303,7 +308,7 @@ class _Books:
         for position, stream, (check, problem) in self._money_in.finish():
             self._report.add(check, problem, position=position, stream=stream)
         balances = self._compare(cursor, "balance", "org", self._guards.balances)
-        self._compare(cursor, "allowance", "scope", self._guards.allowances)
+        self._compare(cursor, "allowance", "scope", self._guards.allowances, may_lack=self._forgettable(cursor))
         self._compare(cursor, "hold", "request", self._guards.holds)
         for org, row in balances.items():
             try:
@@ -319,6 +324,13 @@ class _Books:
                 )
 
         self._check_entries()
+
+    def _forgettable(self, cursor: Cursor) -> AbstractSet[str]:
+        """The allowances of ephemeral keys that have ended, which are cleared away in time."""
+        row = cursor.execute("select (extract(epoch from now()) * 1000000)::bigint").fetchone()
+        assert row is not None
+        allowances = self._guards.allowances
+        return {key for key, end in self._ephemeral_ends.items() if end <= row[0] and not allowances[key].held}
 
     def _check_entries(self) -> None:
         """The double-entry books against the guards: what each org is owed, and that all its money was divided."""
@@ -343,7 +355,15 @@ class _Books:
         assert said in (None, spent), f"{org} had spent {spent}, not {said}"
         self._accounts[org] = self._accounts[org].evolve(stream, event)
 
-    def _compare(self, cursor: Cursor, table: str, key: str, folded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def _compare(
+        self,
+        cursor: Cursor,
+        table: str,
+        key: str,
+        folded: Mapping[str, Any],
+        *,
+        may_lack: AbstractSet[str] = frozenset(),
+    ) -> dict[str, dict[str, Any]]:
         cursor.execute(sql.SQL("select * from {}").format(sql.Identifier(table)))
         names = [column.name for column in cursor.description or ()]
         rows = {record[key]: record for record in (dict(zip(names, row, strict=True)) for row in cursor)}
@@ -351,7 +371,7 @@ class _Books:
         for identity in sorted(rows.keys() | folded.keys()):
             row, model = rows.get(identity), folded.get(identity)
             expected = None if model is None else {key: identity, **asdict(model)}
-            if row != expected:
+            if row != expected and not (row is None and identity in may_lack):
                 self._report.add("guard", f"{table} {identity} {_difference(row, expected)}", stream=identity)
         return rows
 

@@ -7,8 +7,6 @@ names begin with `test_` are made and dropped there, and database 0 of the Redis
 
 import itertools
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +17,8 @@ import redis
 from psycopg import conninfo, sql
 
 from adapters.embedded import Postgres, Valkey, running
+from tests.folders import folder_for_servers
+from tests.issuer import Issuer
 
 # On a machine that others use too, the clock says little about one example.
 hypothesis.settings.register_profile("shared machine", deadline=None)
@@ -27,11 +27,8 @@ hypothesis.settings.load_profile("shared machine")
 
 @pytest.fixture(scope="session")
 def servers_home() -> Iterator[Path]:
-    """A folder that root's servers, which run as another user, can reach: pytest's own are closed to them."""
-    root = Path(tempfile.mkdtemp(prefix="bharatrouter-test-"))
-    root.chmod(0o711)
-    yield root / "home"
-    shutil.rmtree(root)
+    with folder_for_servers() as root:
+        yield root / "home"
 
 
 @pytest.fixture(scope="session")
@@ -83,18 +80,24 @@ def new_database(postgres: str) -> Iterator[Callable[..., str]]:
 
 @pytest.fixture(scope="session")
 def migrated_template(new_database: Callable[..., str]) -> str:
-    """A database with every migration applied, to be cloned and never to be connected to."""
+    """A database with every migration applied and every read model empty, to be cloned and never to be connected to."""
     from adapters.postgres import migrate
+    from projections.runner import Runner
 
     url = new_database()
     migrate(url)
+    Runner(url).prepare()
     return url
 
 
 @pytest.fixture
-def database_url(new_database: Callable[..., str], migrated_template: str) -> str:
-    """A migrated database of the test's own."""
-    return new_database(template=migrated_template)
+def database_url(postgres: str, new_database: Callable[..., str], migrated_template: str) -> Iterator[str]:
+    """A migrated database of the test's own, which is gone after it."""
+    url = new_database(template=migrated_template)
+    yield url
+    name = sql.Identifier(str(conninfo.conninfo_to_dict(url)["dbname"]))
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
 @pytest.fixture
@@ -109,3 +112,10 @@ def in_database(url: str, name: str) -> str:
     """The same server's URL with another database."""
     head, question, query = url.partition("?")
     return f"{head[: head.rindex('/')]}/{name}{question}{query}"
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    """Who vouches for agents."""
+    with Issuer() as issuer:
+        yield issuer

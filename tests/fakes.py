@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import SecretStr
+
 from domain.catalog.model import Route
 from domain.inference.messages import Endpoint
 from domain.inference.outlet import Served
@@ -172,6 +174,7 @@ class Called:
     endpoint: Endpoint
     body: bytes
     first_byte_seconds: float
+    key: SecretStr | None = None
 
     @property
     def sent(self) -> Any:
@@ -233,10 +236,17 @@ class FakeUpstream:
         self.trouble = trouble or Trouble()
 
     async def call(
-        self, route: Route, endpoint: Endpoint, body: bytes, *, streamed: bool, first_byte_seconds: float
+        self,
+        route: Route,
+        endpoint: Endpoint,
+        body: bytes,
+        *,
+        streamed: bool,
+        first_byte_seconds: float,
+        key: SecretStr | None = None,
     ) -> FakeReply:
         self.on_call(route)
-        self.calls.append(Called(route, endpoint, body, first_byte_seconds))
+        self.calls.append(Called(route, endpoint, body, first_byte_seconds, key))
         strike = self.trouble.strikes("upstream.call")
         await asyncio.sleep(0)
         if strike.startswith("fail"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from adapters.ledger import LedgerWriter
 from domain.accounts.members import accept_invitation, invite_member
-from domain.accounts.person import email_digest, subject_digest
+from domain.accounts.person import email_digest, mailbox_digest, subject_digest
 from domain.accounts.service import create_org, create_workspace
 from domain.accounts.sign_in import Proof, Seal, SignedIn, session_expiry, sign_in, start_session
 from domain.accounts.teams import found_team
@@ -15,6 +15,7 @@ from domain.kernel.money import rupees
 from domain.kernel.store import Store
 from domain.keys.key import make_secret
 from domain.keys.service import KeyTerms, mint_key
+from domain.keys.trial import TrialTerms
 from domain.ledger.credit import grant_credit
 from domain.ledger.events import CreditHeld
 
@@ -40,7 +41,14 @@ def given_org(store: Store, org: str = "org_a", *, inr: int = 100, at: int = NOO
 
 
 def given_key(
-    store: Store, org: str, *, key: str = "", terms: KeyTerms | None = None, at: int = NOON, by: str = "test"
+    store: Store,
+    org: str,
+    *,
+    key: str = "",
+    terms: KeyTerms | None = None,
+    trial: TrialTerms | None = None,
+    at: int = NOON,
+    by: str = "test",
 ) -> Minted:
     """A key of the org, by default of full scope without limits."""
     secret = make_secret(os.urandom(24))
@@ -55,6 +63,7 @@ def given_key(
         active_max=5,
         at=at,
         by=by,
+        trial=trial,
     )
     return Minted(org, (terms and terms.workspace) or f"ws_{org}", key, secret)
 
@@ -88,8 +97,12 @@ def given_hold(url: str, request: str, key: Minted, *, amount: int, at: int, exp
         candidates=("p/m",),
     )
 
+    put_on_hold(url, request, hold)
+
+
+def put_on_hold(url: str, request: str, hold: CreditHeld) -> None:
     async def record() -> None:
-        writer = LedgerWriter(url, clock=lambda: at)
+        writer = LedgerWriter(url, clock=lambda: hold.at)
         await writer.start()
         assert await writer.hold(request, hold) is None
         await writer.close()
@@ -112,6 +125,7 @@ def proof(name: str, *, provider: str = "github", email: str | None = None, veri
         login=name,
         email=address,
         email_digest=email_digest(PEPPER, address) if verified else None,
+        mailbox_digest=mailbox_digest(PEPPER, address),
     )
 
 

@@ -94,6 +94,14 @@ TERRITORY = replace(
     place_of_supply="04",
     tax=split(100_000, mode="on_top", percent=18, supplier_state="04", place="04"),
 )
+ZONE = replace(
+    RECEIPT,
+    buyer=replace(ASHA, name="Asha Exports LLP", gstin="29AAGCB7383J1Z4", special_zone=True),
+    tax=split(100_000, mode="on_top", percent=18, supplier_state="29", place="29", special_zone=True),
+)
+ZONE_UNTAXED = replace(
+    ZONE, tax=split(100_000, mode="on_top", percent=0, supplier_state="29", place="29", special_zone=True)
+)
 ALL = {
     "receipt": RECEIPT,
     "hindi": HINDI,
@@ -103,4 +111,6 @@ ALL = {
     "credit note": CREDIT_NOTE,
     "long": LONG,
     "territory": TERRITORY,
+    "zone": ZONE,
+    "zone, untaxed": ZONE_UNTAXED,
 }

@@ -1,13 +1,10 @@
 """Takes credit whose time is over, so that nobody spends it, and the account says so."""
 
-import logging
-
 from adapters.wiring import App
 from domain.ledger.credit import expire_credit
 from projections.balances import lots_due
+from workers.each import each
 from workers.jobs import Job
-
-_log = logging.getLogger(__name__)
 
 
 def run(app: App) -> int:
@@ -18,13 +15,12 @@ def run(app: App) -> int:
     at = app.clock()
     with app.reading() as connection:
         due = lots_due(connection, at=at)
-    taken = 0
-    for org, lot in due:
-        try:
-            taken += expire_credit(app.store, org=org, lot=lot, at=at, by="worker:expire_credit") is not None
-        except Exception:
-            _log.exception("the lot %s of %s cannot expire, the others go on", lot, org)
-    return taken
+
+    def expire(due: tuple[str, str]) -> bool:
+        org, lot = due
+        return expire_credit(app.store, org=org, lot=lot, at=at, by="worker:expire_credit") is not None
+
+    return each(due, expire, named=lambda due: f"the end of lot {due[1]} of {due[0]}")
 
 
 JOB = Job("expire_credit", 60, run)

@@ -11,10 +11,11 @@ from typing import Any
 
 from adapters.wiring import App
 from domain.kernel.clock import DAY
-from domain.kernel.mail import MailDelayed, Mailer, MailRefused, MailUnreachable
+from domain.kernel.mail import Mailer, MailRefused, MailUnreachable
 from domain.kernel.store import fold
 from domain.payments.papers import Papers, record_mail_refused, record_mailed
 from projections.documents import issued, to_mail
+from workers.each import each
 from workers.jobs import Job
 from workers.letters import document_letter, owner_address
 
@@ -29,22 +30,17 @@ def run(app: App) -> int:
     """Sends what is due and answers how many there were. A mail server that is away is asked again the next time."""
     with app.reading() as connection:
         waiting = to_mail(connection, issued_after=app.clock() - WINDOW, limit=BATCH)
-    if app.mailer is None:
+    mailer = app.mailer
+    if mailer is None:
         for row in waiting:
             _say_once(f"not sent, since no mail server is configured: document {row['number']}")
         return 0
-    sent = 0
-    for row in waiting:
-        try:
-            sent += _mail(app, app.mailer, row)
-        except MailUnreachable as error:
-            _log.warning("the mail server cannot be used now, %s documents wait: %s", len(waiting) - sent, error)
-            break
-        except MailDelayed as error:
-            _log.warning("document %s could not be mailed yet: %s", row["number"], error)
-        except Exception:
-            _log.exception("document %s could not be mailed, the others go on", row["number"])
-    return sent
+    return each(
+        waiting,
+        lambda row: _mail(app, mailer, row),
+        named=lambda row: f"the mail of document {row['number']}",
+        away=MailUnreachable,
+    )
 
 
 def _mail(app: App, mailer: Mailer, row: Mapping[str, Any]) -> bool:

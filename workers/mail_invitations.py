@@ -3,40 +3,32 @@
 A worker that dies between the two sends the same mail again, under the same Message-ID.
 """
 
-import logging
-
 from adapters.wiring import App
 from domain.accounts.members import record_invitation_mailed
 from domain.accounts.org import Org
-from domain.kernel.mail import MailDelayed, Mailer, MailRefused, MailUnreachable
+from domain.kernel.mail import Mailer, MailRefused, MailUnreachable
 from domain.kernel.store import fold
 from projections.invitations import to_mail
+from workers.each import each
 from workers.jobs import Job
 from workers.letters import invitation_letter, person_texts
 
 BATCH = 50
 
-_log = logging.getLogger(__name__)
-
 
 def run(app: App) -> int:
     """Sends what is due and answers how many there were. A mail server that is away is asked again the next time."""
-    if app.mailer is None:
+    mailer = app.mailer
+    if mailer is None:
         return 0
     with app.reading() as connection:
         waiting = to_mail(connection, now=app.clock(), limit=BATCH)
-    sent = 0
-    for org, invitation in waiting:
-        try:
-            sent += _mail(app, app.mailer, org, invitation)
-        except MailUnreachable as error:
-            _log.warning("the mail server cannot be used now, %s invitations wait: %s", len(waiting) - sent, error)
-            break
-        except MailDelayed as error:
-            _log.warning("invitation %s could not be mailed yet: %s", invitation, error)
-        except Exception:
-            _log.exception("invitation %s could not be mailed, the others go on", invitation)
-    return sent
+    return each(
+        waiting,
+        lambda row: _mail(app, mailer, *row),
+        named=lambda row: f"the mail of invitation {row[1]}",
+        away=MailUnreachable,
+    )
 
 
 def _mail(app: App, mailer: Mailer, org: str, invitation: str) -> bool:

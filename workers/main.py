@@ -1,6 +1,5 @@
 """`bharatrouter work`: runs jobs from the queue in threads of this process until it is told to stop."""
 
-import signal
 import threading
 
 from dramatiq.worker import Worker
@@ -15,11 +14,8 @@ POLL_MILLISECONDS = 100
 """How long a worker sleeps when the queue is empty; dramatiq's own second would delay every job by half of it."""
 
 
-def main(settings: Settings) -> None:
-    """Returns after SIGTERM or SIGINT, when the jobs in hand are done. A queue that is down is waited for."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+def main(settings: Settings, stop: threading.Event) -> None:
+    """Returns when `stop` is set and the jobs in hand are done. A queue that is down is waited for."""
     app = build(settings)
     broker = make_broker(app.redis_url)
     declare(broker, find_jobs(), app)

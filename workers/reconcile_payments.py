@@ -11,6 +11,7 @@ from domain.kernel.errors import NotFound, Unavailable
 from domain.payments.payment import Order
 from domain.payments.topup import Learned
 from projections.payments import open_orders
+from workers.each import each
 from workers.jobs import Job
 
 FIRST_ASKED = 900 * SECOND
@@ -71,26 +72,20 @@ class Sweep:
         self._next = {order: at for order, at in self._next.items() if order in found}
         turns = {order: self._next.get(order, 0) for order in found}
         due = sorted((order for order, turn in turns.items() if turn <= now), key=turns.__getitem__)
-        credited = silences = 0
-        for order in due[:ORDERS_MAX]:
-            later = now + (now - found[order]) // 2
+
+        def ask_about(order: str) -> bool:
+            self._next[order] = now + (now - found[order]) // 2
             try:
                 answer = ask(app, order, learned="sweep", by="worker:reconcile_payments")
-            except Unavailable as failure:
-                _log.warning("order %s is asked about later: %s", order, failure.message)
+            except Unavailable:
                 self._next[order] = now
-                silences += 1
-                if silences == SILENCES_MAX:
-                    break
-                continue
-            except Exception:
-                _log.exception("order %s cannot be reconciled, the others go on", order)
-                self._next[order] = later
-                continue
-            silences = 0
-            credited += answer.order.status == "captured"
-            self._next[order] = later if answer.complete else now
-        return credited
+                raise
+            if not answer.complete:
+                self._next[order] = now
+            return answer.order.status == "captured"
+
+        asked = due[:ORDERS_MAX]
+        return each(asked, ask_about, named="order {}".format, away=Unavailable, silences_max=SILENCES_MAX)
 
 
 JOB = Job("reconcile_payments", 60, Sweep().run)

@@ -12,6 +12,7 @@ from typing import Any
 from adapters.wiring import App
 from domain.payments.papers import record_rendered
 from projections.documents import issued, without_pdf
+from workers.each import each
 from workers.jobs import Job
 
 BATCH = 20
@@ -28,13 +29,7 @@ def run(app: App) -> int:
         return 0
     with app.reading() as connection:
         waiting = without_pdf(connection, limit=BATCH)
-    made = 0
-    for row in waiting:
-        try:
-            made += render(app, row)
-        except Exception:  # one that cannot be drawn must not keep the others from being made
-            _log.exception("document %s cannot be made into a PDF", row["number"])
-    return made
+    return each(waiting, lambda row: render(app, row), named=lambda row: f"the PDF of document {row['number']}")
 
 
 def render(app: App, row: Mapping[str, Any]) -> bool:

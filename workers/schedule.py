@@ -2,7 +2,6 @@
 credit that is to come back must not wait for it."""
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,13 +17,10 @@ BACKLOG_MAX = 20
 _log = logging.getLogger(__name__)
 
 
-def main(settings: Settings) -> None:
-    """Returns after SIGTERM or SIGINT."""
+def main(settings: Settings, stop: threading.Event) -> None:
+    """Returns when `stop` is set."""
     from redis import RedisError
 
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     app = build(settings)
     broker = make_broker(app.redis_url)
     jobs = find_jobs()

@@ -3,7 +3,7 @@
 Calls: `/<provider>/v1/chat/completions`, `/embeddings`, `/models`, or without a provider; the same below
 `deployments/<model>` (Azure) or `<model>/v1` (E2E), where the path names the model; `messages` (Anthropic),
 `models/<model>:generateContent` (Google), `chat` (Cohere), `model/<model>/converse` (Bedrock). Control: `GET /`
-(the script language), `/health`, `/stats`, `/requests?limit=`; `POST /reset`, `/script`. `answers.py` has
+(the script language), `/health`, `/stats`, `/requests?limit=`; `POST /reset`, `/script`, `/keys`. `answers.py` has
 what it says and how it counts tokens, `native.py` the wires beside OpenAI's, `script.py` the fault language,
 `play.py` its playing, `wire.py` HTTP.
 """
@@ -44,6 +44,8 @@ _CALLS: list[tuple[str, re.Pattern[str]]] = [
         ("bedrock", r"model/(?P<model>[^/]+)/(?P<call>converse|converse-stream)"),
     )
 ]
+_NO_MODEL = "no-such-model"
+"""What begins so is refused, unless a rule says what such a model does."""
 _STREAMS = ("streamGenerateContent", "converse-stream")
 _SECRET_HEADERS = ("authorization", "api-key", "x-api-key", "x-goog-api-key")
 
@@ -99,6 +101,14 @@ class Rule(msgspec.Struct, forbid_unknown_fields=True):
     times: int | None = None
 
 
+class Keys(msgspec.Struct, forbid_unknown_fields=True):
+    """The keys that a provider takes from now on; a call that shows another is refused, one without any is not. None:
+    all but `bad` again."""
+
+    provider: str
+    keys: list[str] | None = None
+
+
 class Provider:
     """Everything the simulator knows between two requests, and what it answers."""
 
@@ -106,6 +116,7 @@ class Provider:
         self.stats = Stats()
         self.received: deque[Received] = deque(maxlen=REQUESTS_KEPT)
         self.rules: list[Rule] = []
+        self.keys: dict[str, frozenset[str]] = {}
         self._number = 0
         self._control: dict[tuple[str, str], Callable[[wire.Request], Any]] = {
             ("GET", "/health"): lambda request: {"status": "ok"},
@@ -113,6 +124,7 @@ class Provider:
             ("GET", "/requests"): self._latest,
             ("POST", "/reset"): lambda request: self._reset(),
             ("POST", "/script"): self._add_rule,
+            ("POST", "/keys"): self._set_keys,
         }
 
     async def handle(self, request: wire.Request, reply: wire.Reply) -> None:
@@ -172,11 +184,14 @@ class Provider:
             counts.requests += 1
             counts.last = received.sizes()
         try:
-            if any(request.headers.get(name) in ("bad", "Bearer bad") for name in _SECRET_HEADERS):
+            if not self._takes_key(request, provider):
                 raise BadRequest("Incorrect API key provided", code="invalid_api_key", param=None)
             if refused is not None:
                 raise refused
             call.script = self._script(request, provider=provider, model=model)
+            if model.startswith(_NO_MODEL) and not any(rule.model == model for rule in self.rules):
+                await call.refuse(404, f"The model `{model}` does not exist", code="model_not_found", param="model")
+                return
             if dialect is not None:
                 if spoken == "anthropic" and "anthropic-version" not in request.headers:
                     raise BadRequest("anthropic-version: header is required", code="invalid_request_error", param=None)
@@ -188,6 +203,20 @@ class Provider:
         except asyncio.CancelledError:
             call.count_hang_up()
             raise
+
+    def _takes_key(self, request: wire.Request, provider: str) -> bool:
+        shown = {request.headers[name].removeprefix("Bearer ") for name in _SECRET_HEADERS if name in request.headers}
+        taken = self.keys.get(provider)
+        return "bad" not in shown and (taken is None or shown <= taken)
+
+    def _set_keys(self, request: wire.Request) -> Json:
+        """Say which keys a provider takes."""
+        given = msgspec.json.decode(request.body, type=Keys)
+        if given.keys is None:
+            self.keys.pop(given.provider, None)
+        else:
+            self.keys[given.provider] = frozenset(given.keys)
+        return {"status": "ok"}
 
     def _script(self, request: wire.Request, *, provider: str, model: str) -> Script:
         text = request.headers.get("x-sim", in_model_name(model))
@@ -231,6 +260,7 @@ class Provider:
         self.stats = Stats()
         self.received.clear()
         self.rules.clear()
+        self.keys.clear()
         return {"status": "ok"}
 
 

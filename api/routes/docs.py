@@ -24,6 +24,24 @@ def show_verify_ledger_script() -> Response:
     return _text("verify_ledger.py", media_type="text/x-python")
 
 
+@router.get("/docs/collections", response_class=Response)
+def show_collections() -> Response:
+    """What collections are, and how they are made, shared and put into force. Markdown."""
+    return _text("collections.md", media_type="text/markdown")
+
+
+@router.get("/docs/webhooks", response_class=Response)
+def show_webhooks() -> Response:
+    """What webhooks are told, how to verify it, and when it is sent again. Markdown."""
+    return _text("webhooks.md", media_type="text/markdown")
+
+
+@router.get("/docs/monitoring", response_class=Response)
+def show_monitoring() -> Response:
+    """How collections are watched, when alerts speak, and what the status page rests on. Markdown."""
+    return _text("monitoring.md", media_type="text/markdown")
+
+
 @router.get("/docs/access", response_class=Response)
 def show_access() -> Response:
     """Who may call what, route by route. Markdown."""

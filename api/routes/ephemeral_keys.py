@@ -2,19 +2,19 @@
 
 from fastapi import APIRouter, Depends, Request
 
-from api.caller import KeyCaller, Services
+from api.caller import Services, StandardKeyCaller
 from api.errors import documented
 from api.inference import limits_of, require_room
 from api.schemas.keys import EphemeralKeyMade, NewEphemeralKey
 from api.schemas.times import moment
-from domain.kernel.errors import Forbidden, Invalid
+from domain.kernel.errors import Invalid
 from domain.keys.ephemeral import EphemeralTerms, mint_ephemeral_key
 from domain.keys.key import SECRET_BYTES, make_secret
 
 router = APIRouter(tags=["Keys"])
 
 
-async def within_limits(caller: KeyCaller, app: Services, request: Request) -> None:
+async def within_limits(caller: StandardKeyCaller, app: Services, request: Request) -> None:
     """A mint is a call: it counts in the windows of its key."""
     limits, gateway = limits_of(caller, app.settings.gateway_rpm), request.app.state.gateway
     if limits and gateway is not None:
@@ -28,12 +28,10 @@ async def within_limits(caller: KeyCaller, app: Services, request: Request) -> N
     response_model=EphemeralKeyMade,
     responses=documented("invalid_request", "invalid_api_key", "forbidden_scope", "key_limit", "ledger_unavailable"),
 )
-def create_ephemeral_key(wanted: NewEphemeralKey, caller: KeyCaller, app: Services) -> object:
+def create_ephemeral_key(wanted: NewEphemeralKey, caller: StandardKeyCaller, app: Services) -> object:
     """Mints a key that calls models for minutes or hours, to be given to a browser or a device. It spends the budget of
     the key that mints it, and its own if it has one; counts against that key's limits; and ends with that key at the
     latest. Only a standard key can mint."""
-    if caller.tier != "standard":
-        raise Forbidden("forbidden_scope", "Only a standard key mints ephemeral keys; use one of POST /me/keys.")
     if app.directory.directory.children(caller.key_id) >= app.settings.ephemeral_keys_max:
         raise Invalid(
             "key_limit",

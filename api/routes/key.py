@@ -14,7 +14,8 @@ router = APIRouter(tags=["Keys"])
 @router.get("/v1/key", response_model=OwnKey, responses=documented("invalid_api_key", "ledger_unavailable"))
 def show_own_key(caller: KeyCaller, app: Services) -> object:
     """The row of the calling key, and what it has left by each of its limits. An ephemeral key is shown with its own
-    prefix, budget, limit and end; what is left is by the key that it spends by as well."""
+    prefix, budget, limit and end; what is left is by the key that it spends by as well. The day of a trial is that of
+    all trial keys of the org together."""
     org = app.directory.directory.orgs[caller.org]
     key, workspace = org.keys[caller.key_id], org.workspaces[caller.workspace]
     now = app.clock()
@@ -24,15 +25,18 @@ def show_own_key(caller: KeyCaller, app: Services) -> object:
         of_workspace = budgets.budget_of(connection, workspace.id, now=now)
         balance = balances.balance_of(connection, caller.org)
     shown = key_row(org, key, row)
-    daily, left_of_key = shown["daily_limit"], _rest(key.monthly_budget, of_key)
+    left_of_key = _rest(key.monthly_budget, of_key)
     if (child := app.directory.directory.ephemeral(caller.digest)) is not None:
         shown |= ephemeral_row(child)
         if child.budget is not None:
             rest = max(child.budget - app.spent_of(child.id), 0)
             left_of_key = rest if left_of_key is None else min(rest, left_of_key)
+    days = {key.id: key.daily_limit} | ({caller.allowance: org.trial.daily_limit} if caller.tier == "trial" else {})
     return shown | {
         "left": {
-            "daily_calls": None if daily is None else max(daily - of_key["calls"], 0),
+            "daily_calls": min(
+                (max(limit - app.calls_today(of), 0) for of, limit in days.items() if limit is not None), default=None
+            ),
             "monthly_budget_inr": show_optional(left_of_key),
             "workspace_budget_inr": show_optional(_rest(workspace.monthly_budget, of_workspace)),
             "balance_inr": show(balance["available"] if balance else 0),

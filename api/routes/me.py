@@ -26,7 +26,7 @@ def show_me(actor: AnyActor, app: Services) -> object:
         "key": None if key is None else {"id": key.id, "name": key.name, "prefix": key.prefix},
         "org": None if org is None or actor.role is None else org_row(org, by=actor.by, active=actor.org),
         "role": actor.role,
-        "tier": "standard",
+        "tier": None if actor.role is None else "standard" if app.trial_for(actor.org) is None else "trial",
         "limits": {
             "keys": settings.keys_max,
             "workspaces": settings.workspaces_max,

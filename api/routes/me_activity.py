@@ -44,7 +44,7 @@ def show_activity(
         )
     return {
         "range": {"from": show_day(from_day), "to": show_day(to_day)},
-        "totals": sums(found["totals"]) | {"byok": 0},
+        "totals": sums(found["totals"]),
         **{name: all_sums(found[name]) for name in ("days", "top_models", "top_keys", "model_providers")},
         "filters": found["filters"],
     }

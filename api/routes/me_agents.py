@@ -10,6 +10,7 @@ from api.errors import documented
 from api.schemas.keys import AgentDeleted, AgentList, AgentRow, NewAgent, agent_row
 from api.schemas.times import moment
 from domain.accounts.org import Org
+from domain.kernel.errors import Unavailable
 from domain.keys.agents import AgentTerms, agent_of, register_agent
 from domain.keys.service import revoke_key
 from projections import keys
@@ -44,7 +45,8 @@ def list_agents(actor: MemberActor, app: Services) -> object:
 def create_agent(wanted: NewAgent, actor: AdminActor, app: Services) -> object:
     """Registers an agent: whoever shows a token of the configured issuer in which the claim has this value calls models
     with these limits and this budget. An identity belongs to one agent at a time."""
-    app.agent_tokens  # noqa: B018  # refuses where no issuer is configured
+    if app.agents is None:
+        raise Unavailable("provider_not_configured", "Agents are not set up here; the operator sets BR_AGENT_ISSUER.")
     id = app.new_id("agt")
     register_agent(
         app.store,

@@ -34,8 +34,9 @@ def list_changes(
     before: Annotated[str | None, Query(description="`next_before` of the page before")] = None,
     format: Annotated[Literal["json", "csv"], Query(description="`csv` is all of the trail at once")] = "json",
 ) -> object:
-    """Every change of the org's people, invitations, keys, agents, limits, workspaces, fallback chains and settings,
-    newest first: who made it, from where, and what was before. It is in the trail a moment after it is in force."""
+    """Every change of the org's people, invitations, keys, agents, limits, workspaces, fallback chains, collections,
+    webhooks and settings, newest first: who made it, from where, and what was before. It shows a moment after it is in
+    force."""
     last = None if before is None else _place(before)
     if format == "csv":
         headers = {"content-disposition": 'attachment; filename="audit.csv"', "cache-control": "no-store"}
@@ -95,8 +96,9 @@ def _unsealed(app: App, org: str, fields: Mapping[str, Any] | None) -> dict[str,
     if fields is None:
         return None
     opened = dict(fields)
-    if opened.get("email"):
-        opened["email"] = app.vault.open(org, opened["email"])
+    for name in ("email", "url"):
+        if opened.get(name):
+            opened[name] = app.vault.open(org, opened[name])
     if opened.get("buyer"):
         buyer = app.vault.open(books_subject(org), opened["buyer"])
         opened["buyer"] = None if buyer is None else json.loads(buyer)

@@ -16,6 +16,7 @@ from domain.kernel.errors import Invalid
 from domain.kernel.events import Recorded
 from domain.payments.billing import billing_stream, books_subject, profile_of, read_buyer
 from projections.audit import origins_of
+from projections.collections import starred_by
 
 router = APIRouter(tags=["Account"])
 SEALED = frozenset({"name", "login", "email", "agent", "address"})
@@ -30,6 +31,7 @@ def export_person(actor: PersonActor, app: Services, response: Response) -> obje
     subject = person_stream(actor.person)
     with app.reading() as connection:
         calls = origins_of(connection, subject, limit=CALLS_MAX)
+        stars = starred_by(connection, actor.person)
     facts = app.log.stream(subject)
     response.headers["content-disposition"] = 'attachment; filename="bharatrouter.json"'
     response.headers["cache-control"] = "no-store"
@@ -53,6 +55,7 @@ def export_person(actor: PersonActor, app: Services, response: Response) -> obje
             }
             for call in calls
         ],
+        "stars": [{"slug": star["slug"], "at": moment(star["at"])} for star in stars],
         "billing_address": _billing_address(app, actor.person),
     }
 

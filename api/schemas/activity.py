@@ -100,6 +100,7 @@ class ActivityEvent(BaseModel):
     completion_tokens: int
     estimated: bool
     cost_inr: Amount
+    key_source: str
     key_id: str
     key_name: str | None
     workspace_id: str
@@ -128,12 +129,13 @@ def all_sums(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def activity_event(row: Mapping[str, Any]) -> dict[str, Any]:
-    shown = {name: value for name, value in row.items() if name not in ("cost", "first_byte_ms", "error_code")}
+    shown = {name: value for name, value in row.items() if name not in ("cost", "first_byte_ms", "error_code", "own")}
     shown |= {
         "at": moment(row["at"]),
         "provider": row["provider"] or None,
         "status": status_and_type(row["error_code"])[0] if row["error_code"] else 200,
         "latency_ms": row["first_byte_ms"],
         "cost_inr": show(row["cost"]),
+        "key_source": "own" if row["own"] else "platform",
     }
     return shown | ({"error_code": row["error_code"]} if row["error_code"] else {})

@@ -41,7 +41,7 @@ def show_fields(fields: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     shown: dict[str, Any] = {}
     for name, value in fields.items():
-        if name in _MONEY:
+        if name in _MONEY and "metric" not in fields:  # an alert's threshold is no money
             shown[_MONEY[name]] = show_optional(value)
         elif name in _MOMENTS:
             shown[_MOMENTS[name]] = moment_optional(value)

@@ -1,6 +1,6 @@
 """Persons, orgs, members and invitations as callers write and read them."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -49,7 +49,9 @@ class Me(BaseModel):
     key: KeySelf | None = Field(description="Null for a person")
     org: OrgRow | None = Field(description="Null where the person was taken out of the org that they looked at")
     role: Role | None
-    tier: str
+    tier: Literal["standard", "trial"] | None = Field(
+        description="What new keys of the org are: trial keys while it never paid and has nothing to spend"
+    )
     limits: Limits
     csrf_token: str | None = Field(description="To be sent in `x-br-csrf` with every change by this session")
 

@@ -25,11 +25,17 @@ class Membership(BaseModel):
     since: str
 
 
+class Star(BaseModel):
+    slug: str
+    at: str
+
+
 class PersonalData(BaseModel):
     person: str
     facts: list[PersonalFact] = Field(description="All that is on record of the person, in clear")
     memberships: list[Membership]
     calls: list[Call] = Field(description="From where they changed what orgs have configured, newest first")
+    stars: list[Star] = Field(description="Collections that they have starred, oldest first")
     billing_address: dict[str, Any] | None = Field(description="Of the personal org")
 
 

@@ -8,7 +8,9 @@ from pydantic import BaseModel
 
 from api.schemas.money import Amount, show
 from api.schemas.times import moment
+from domain.catalog.model import key_source
 from domain.catalog.price import RARE, Rates, explain
+from domain.inference.messages import UPSTREAM_KEY
 from domain.inference.metering import Usage
 from domain.kernel.events import Event, Recorded
 from domain.ledger.events import (
@@ -26,7 +28,8 @@ from domain.routing.ranking import COUNTING, Figures, order_of
 
 class RequestRecord(BaseModel):
     """`state` is `held`, `settled`, `released`, `expired` or `refused`. `arithmetic` multiplies each class of tokens by
-    its rate in nano-rupees; the sum is what was due, and `settle` what was debited of it."""
+    its rate in nano-rupees; the sum is what was due, and `settle` what was debited of it. `key_source` says whose key
+    served: the `platform`'s, or the org's `own` key or endpoint, where a call costs nothing here."""
 
     id: str
     object: str = "request"
@@ -39,6 +42,7 @@ class RequestRecord(BaseModel):
     cost_inr: Amount
     error_code: str | None
     provider: str | None
+    key_source: str | None
     region: str | None
     policy: list[str]
     hold: dict[str, Any] | None
@@ -78,6 +82,7 @@ def request_record(request: str, story: Sequence[Recorded]) -> dict[str, Any]:
         "cost_inr": show(settled.cost if settled else 0),
         "error_code": last.code if isinstance(last, HoldReleased | RequestRefused) else None,
         "provider": settled.provider if settled else None,
+        "key_source": ("own" if settled.own else "platform") if settled else None,
         "region": (settled.residency or None) if settled else None,
         "policy": list(held.constraints) if held else [],
         "hold": _hold(held, story) if held else None,
@@ -175,19 +180,24 @@ def _settle(settled: RequestSettled) -> dict[str, Any]:
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:
-    return msgspec.structs.asdict(attempt) | {"status": attempt.status or None}
+    return msgspec.structs.asdict(attempt) | {
+        "status": attempt.status or None,
+        "key_source": key_source(attempt.route),
+    }
 
 
 def _routing(held: CreditHeld, attempts: Sequence[Attempt]) -> dict[str, Any]:
     """`observed` has the figures that the candidates were ranked by when the call came; those that had no part in it
     are left out. `replays`: ranking by them again gives the same order."""
+    first_alone = UPSTREAM_KEY in held.constraints and len(held.candidates) == 1  # no other may see the caller's key
+    tries = 1 if first_alone else ATTEMPTS_MAX
     return {
         "optimize": held.optimize,
         "constraints": list(held.constraints),
         "candidates": list(held.candidates),
         "excluded": {route: reasons.split(",") for route, reasons in held.excluded.items()},
         "observed": {route: _figures(figures) for route, figures in held.observed.items()},
-        "replays": not held.observed or tuple(order_of(held.optimize, held.observed)[:ATTEMPTS_MAX]) == held.candidates,
+        "replays": not held.observed or tuple(order_of(held.optimize, held.observed)[:tries]) == held.candidates,
         "attempted": [attempt.route for attempt in attempts],
     }
 

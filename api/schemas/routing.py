@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.times import moment
 from domain.routing.chains import Chain
@@ -37,6 +37,7 @@ class NewChain(BaseModel):
 class ChainRow(BaseModel):
     object: str = "routing_chain"
     model: str
+    provider: str | None = Field(description="Where the model itself is called, by an imported collection")
     fallbacks: list[ChainStep]
     updated_at: str
     updated_by: str
@@ -56,7 +57,8 @@ def chain_row(chain: Chain) -> dict[str, Any]:
     return {
         "object": "routing_chain",
         "model": chain.model,
-        "fallbacks": [{"model": step.model, "provider": step.provider} for step in chain.steps],
+        "provider": next((step.provider for step in chain.steps if step.leads), None),
+        "fallbacks": [{"model": step.model, "provider": step.provider} for step in chain.steps if not step.leads],
         "updated_at": moment(chain.set_at),
         "updated_by": chain.set_by,
     }

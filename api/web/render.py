@@ -19,7 +19,16 @@ def render(template: str, **shown: Any) -> str:
 
 def read_only_page(page: str, *, nonce: str, status: int = 200) -> Response:
     """A page without scripts, forms, frames or anything from elsewhere; its one style has the nonce."""
-    policy = f"default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; base-uri 'none'; form-action 'none'"
+    return _page(page, nonce=nonce, status=status)
+
+
+def acting_page(page: str, *, nonce: str, status: int = 200) -> Response:
+    """The same, but its one script, which has the nonce too, may call us."""
+    return _page(page, nonce=nonce, status=status, more=f" script-src 'nonce-{nonce}'; connect-src 'self';")
+
+
+def _page(page: str, *, nonce: str, status: int, more: str = "") -> Response:
+    policy = f"default-src 'none';{more} style-src 'nonce-{nonce}'; img-src data:; base-uri 'none'; form-action 'none'"
     headers = {
         "content-security-policy": f"{policy}; frame-ancestors 'none'",
         "x-content-type-options": "nosniff",

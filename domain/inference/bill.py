@@ -56,7 +56,7 @@ class Run:
         """Keeps how an attempt failed that began at `begun`, and whether that `counts` against the route."""
         self.attempts.append(
             Attempt(
-                route=f"{route.provider}/{route.model}",
+                route=route.name,
                 end=end,
                 status=status,
                 milliseconds=(self.services.clock() - begun) // 1000,
@@ -111,7 +111,7 @@ async def hold(
     first = services.sizes.first_hold(ask.model) if ask.streamed else None
     wanted = 0 if ask.endpoint == "embeddings" else ask.output_tokens
     expires = started + int(services.patience.hold * SECOND)
-    candidates = tuple(f"{route.provider}/{route.model}" for route in chosen.attempts)
+    candidates = tuple([route.name for route in chosen.attempts])
     excluded = {
         f"{found.provider}/{found.model}": ",".join(found.excluded) for found in chosen.candidates if found.excluded
     }
@@ -254,7 +254,7 @@ async def settle(
         attempts=(
             *run.attempts,
             Attempt(
-                route=f"{route.provider}/{route.model}",
+                route=route.name,
                 end="served",
                 status=200,
                 milliseconds=first_byte_ms,
@@ -266,6 +266,7 @@ async def settle(
         shortfall=0 if run.free else worth - debited,
         streamed=run.ask.streamed,
         waived=worth if run.free else 0,
+        own=route.owner != "",
     )
     if ending == "finished" and run.ask.endpoint == "chat":
         run.services.sizes.observe(route.model, usage.output // run.ask.choices)

@@ -364,7 +364,7 @@ def body_digest(body: bytes) -> str:
     hash may be kept."""
     members = _members.decode(body)
     if UPSTREAM_KEY in members:
-        body = join_members({name: bytes(value) for name, value in members.items() if name != UPSTREAM_KEY})
+        body = msgspec.json.encode({name: value for name, value in members.items() if name != UPSTREAM_KEY})
     return hashlib.sha256(body).hexdigest()[:32]
 
 

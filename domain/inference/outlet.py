@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
+from pydantic import SecretStr
 
+from domain.byo.own import Own
 from domain.catalog.catalog import Catalog
 from domain.catalog.model import Route
 from domain.inference.messages import Endpoint
@@ -49,9 +51,17 @@ class Outlet(Protocol):
 
 class Upstream(Protocol):
     def call(
-        self, route: Route, endpoint: Endpoint, body: bytes, *, streamed: bool, first_byte_seconds: float
+        self,
+        route: Route,
+        endpoint: Endpoint,
+        body: bytes,
+        *,
+        streamed: bool,
+        first_byte_seconds: float,
+        key: SecretStr | None = None,
     ) -> Awaitable[Reply]:
-        """Asks one provider; `streamed` is what the body asks for. Raises UpstreamFault."""
+        """Asks one provider; `streamed` is what the body asks for, `key` is one that came with the request for this
+        route. Raises UpstreamFault."""
         ...
 
 
@@ -72,8 +82,8 @@ class Patience(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Services:
-    """All that serving a call needs. `configured` gives the providers that can be called now, `chain` the steps that an
-    org has saved for a model."""
+    """All that serving a call needs. `configured` gives the providers that can be called now on the platform's keys,
+    `chain` the steps that an org has saved for a model, `own` what an org has brought, None for most."""
 
     catalog: Callable[[], Catalog]
     configured: Callable[[], Collection[str]]
@@ -85,3 +95,4 @@ class Services:
     clock: Callable[[], int]
     health: RouteHealth = field(default_factory=lambda: LocalHealth(lambda: 0))
     chain: Callable[[str, str], Sequence[Step]] = lambda org, model: ()
+    own: Callable[[str], Own | None] = lambda org: None

@@ -23,14 +23,17 @@ from domain.inference.sse import DONE, frame_of
 from domain.inference.wires.registry import WIRES
 from domain.inference.wires.wire import Untranslatable, Wire
 from domain.kernel.clock import SECOND
-from domain.kernel.errors import Invalid, Refusal, Unavailable, UpstreamFailed
+from domain.kernel.errors import Invalid, OutOfCredit, Refusal, TooMany, Unavailable, UpstreamFailed
 from domain.keys.directory import Caller
 from domain.routing.health import RouteHealth, circuit_name
-from domain.routing.plan import Plan
+from domain.routing.plan import Plan, own_alone
 from domain.routing.replies import should_fail_over
 
 ERROR_BYTES_MAX = 64 << 10
 ANSWER_BYTES_MAX = 64 << 20
+
+_FOR_MONEY = frozenset({"insufficient_credits", "max_cost_exceeded", "budget_exceeded"})
+"""Refusals that a call can escape which costs nothing."""
 
 
 async def serve(request: str, ask: Ask, caller: Caller, outlet: Outlet, services: Services) -> None:
@@ -38,8 +41,12 @@ async def serve(request: str, ask: Ask, caller: Caller, outlet: Outlet, services
     started = services.clock()
     try:
         catalog = services.catalog()
-        ask, chosen = choose(ask, caller, catalog, services)
-        run = await hold(request, ask, caller, chosen, catalog, services, started)
+        ask, catalog, chosen = choose(ask, caller, catalog, services)
+        try:
+            run = await hold(request, ask, caller, chosen, catalog, services, started)
+        except (OutOfCredit, TooMany) as refusal:
+            chosen = _own_instead(chosen, refusal)
+            run = await hold(request, ask, caller, chosen, catalog, services, started)
     except Unavailable:
         raise
     except Refusal as refusal:
@@ -52,6 +59,15 @@ async def serve(request: str, ask: Ask, caller: Caller, outlet: Outlet, services
         if not run.ended:  # cancelled, or a fault of ours: the credit must not stay held
             with suppress(Unavailable):  # the hold expires
                 await asyncio.shield(release(run, code="internal_error"))
+
+
+def _own_instead(chosen: Plan, refusal: Refusal) -> Plan:
+    """The plan without what there is no money for. Raises the refusal where money is not what is missing, or the org
+    has nothing of its own to call."""
+    left = own_alone(chosen) if refusal.code in _FOR_MONEY else None
+    if left is None:
+        raise refusal
+    return left
 
 
 async def _attempt(run: Run, chosen: Plan, outlet: Outlet) -> None:
@@ -70,18 +86,24 @@ async def _attempt(run: Run, chosen: Plan, outlet: Outlet) -> None:
         provider = run.catalog.providers[route.provider]
         wire = WIRES[provider.wire]
         begun = run.services.clock()
-        limit = run.output_tokens_max if run.limit_upstream and run.output_tokens_max else None
+        limit = run.output_tokens_max if run.limit_upstream and run.output_tokens_max and not route.owner else None
         try:
             body = wire.body(run.ask, route, provider, limit)
         except Untranslatable as unsaid:
             run.record(route, "parameters", begun=begun, counts=False)
             last = f"{route.provider}: the request has {unsaid}"
             continue
-        reasoning = run.catalog.models[route.model].reasoning
+        model = run.catalog.models.get(route.model)  # an org's own key may open what no catalog has
+        reasoning = model is not None and model.reasoning
         patience = run.services.patience.reasoning_first_byte if reasoning else run.services.patience.first_byte
         try:
             reply = await run.services.upstream.call(
-                route, run.ask.endpoint, body, streamed=run.ask.streamed, first_byte_seconds=patience
+                route,
+                run.ask.endpoint,
+                body,
+                streamed=run.ask.streamed,
+                first_byte_seconds=patience,
+                key=run.ask.upstream_key if route.given else None,
             )
         except UpstreamFault as fault:
             run.record(route, fault.kind, begun=begun, cost_unknown=fault.kind != "connect")
@@ -134,9 +156,14 @@ async def _refused_by(run: Run, route: Route, wire: Wire, reply: Reply, *, begun
         told, status = error_of_body(body), wire.status(status, body)
     except UpstreamFault as fault:
         told = fault.message
-    run.record(route, "status", begun=begun, status=reply.status, counts=should_fail_over(status))
+    about_key = status in (401, 402, 403)
+    # What a provider thinks of a key that came with one request says nothing of the org's next.
+    counts = should_fail_over(status) and not (about_key and route.given)
+    run.record(route, "status", begun=begun, status=reply.status, counts=counts)
+    if about_key and route.owner:
+        return f"HTTP {status}: it does not serve on your own key; look at the key and its account there"
     if should_fail_over(status):
-        return f"HTTP {status}" if status in (401, 402, 403) else f"HTTP {status}, {told}"
+        return f"HTTP {status}" if about_key else f"HTTP {status}, {told}"
     await release(run, code="invalid_request")
     raise Invalid("invalid_request", f"{route.provider} refused the request: {told}")
 

@@ -142,7 +142,8 @@ class HoldExtended(Event, frozen=True, kw_only=True):
 class RequestSettled(Event, frozen=True, kw_only=True):
     """A served request and what it cost. `cost` is the debit; `shortfall` what the usage was worth beyond the hold and
     could not be taken, `waived` what is free by intention, as on a trial. `ending` is `finished`, `client_gone` or
-    `ceiling`. Times are milliseconds from the start."""
+    `ceiling`. Times are milliseconds from the start. `own`: on the org's own key or endpoint, where a call costs it
+    nothing here."""
 
     org: str
     key: str
@@ -162,6 +163,7 @@ class RequestSettled(Event, frozen=True, kw_only=True):
     shortfall: int = 0
     streamed: bool = False
     waived: int = 0
+    own: bool = False
 
 
 @fact("ledger.hold_released.v1")

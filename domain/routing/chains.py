@@ -44,7 +44,8 @@ class Chains:
                 return self
 
     def steps(self, model: str) -> tuple[Step, ...]:
-        """What comes after a primary of this model; nothing where no chain is saved."""
+        """What comes after a primary of this model, or with a first step that leads also in its place; nothing where no
+        chain is saved."""
         chain = self.by_model.get(model)
         return () if chain is None else chain.steps
 
@@ -59,21 +60,32 @@ class Chains:
 
 
 def set_chain(
-    store: Store, *, org: str, model: str, steps: Sequence[Step], catalog: Catalog, at: int, by: str
+    store: Store,
+    *,
+    org: str,
+    model: str,
+    steps: Sequence[Step],
+    catalog: Catalog,
+    at: int,
+    by: str,
+    provider: str | None = None,
 ) -> int | None:
-    """Saves the chain in place of the one before it; the same again changes nothing.
+    """Saves the chain in place of the one before it; the same again changes nothing. A `provider` pins the model itself
+    for calls that name none.
 
-    Raises NotFound `model_not_found` and Invalid `invalid_request` for a step that could never be taken. A key or
-    endpoint of the org need not be there: a step that lacks it is skipped until it is.
+    Raises NotFound `model_not_found` and Invalid `invalid_request` for a step that could never be taken, unless it was
+    saved before. A key or endpoint of the org need not be there: a step that lacks it is skipped until it is.
     """
-    _check(Step(model=model), catalog, param="model")
-    if not 1 <= len(steps) <= STEPS_MAX:
+    check_step(Step(model=model), catalog, param="model")
+    lead = () if provider is None else (Step(model=model, provider=provider, saved=True, leads=True),)
+    if not 1 <= len(lead) + len(steps) <= STEPS_MAX:
         raise Invalid(
             "invalid_request", f"'fallbacks' takes 1 to {STEPS_MAX} steps; DELETE clears a chain.", param="fallbacks"
         )
     for index, step in enumerate(steps):
-        _check(step, catalog, param=f"fallbacks[{index}]")
-    saved = tuple(Step(model=step.model, provider=step.provider, saved=True) for step in steps)
+        if not step.saved:
+            check_step(step, catalog, param=f"fallbacks[{index}]")
+    saved = (*lead, *[Step(model=step.model, provider=step.provider, saved=True) for step in steps])
 
     def decide(state: Chains) -> Decision:
         now = state.by_model.get(model)
@@ -94,15 +106,20 @@ def clear_chain(store: Store, *, org: str, model: str, at: int, by: str) -> int 
 
 
 def with_chain(needs: Needs, chain: Sequence[Step], *, models: Collection[str] | None) -> Needs:
-    """The needs with the saved steps behind the primary; `models` are those that the calling key may use, None for all.
+    """The needs with the saved steps behind the primary, or in its place where the first of them leads; `models` are
+    those that the calling key may use, None for all.
 
     A step that the key may not use is left out: the key was allowed less than its org on purpose.
     """
     steps = [step for step in chain if models is None or step.model in models]
-    return msgspec.structs.replace(needs, steps=(*needs.steps, *steps)) if steps else needs
+    if not steps:
+        return needs
+    before = () if steps[0].leads else needs.steps
+    return msgspec.structs.replace(needs, steps=(*before, *steps))
 
 
-def _check(step: Step, catalog: Catalog, *, param: str) -> None:
+def check_step(step: Step, catalog: Catalog, *, param: str) -> None:
+    """Raises NotFound `model_not_found` and Invalid `invalid_request` for a step that could never be taken."""
     for name in (step.model, step.provider):
         if name is not None and not (0 < len(name) <= NAME_CHARACTERS_MAX and name.isprintable()):
             raise Invalid(

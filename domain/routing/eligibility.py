@@ -22,6 +22,7 @@ Reason = Literal[
     "service_tier",
     "parameters",
     "circuit_open",
+    "no_credit",
 ]
 
 EXPLANATIONS: dict[Reason, str] = {
@@ -35,6 +36,7 @@ EXPLANATIONS: dict[Reason, str] = {
     "service_tier": "is not offered in the service tier asked for",
     "parameters": "does not accept a parameter of the request",
     "circuit_open": "has failed again and again and rests for half a minute",
+    "no_credit": "would cost more than there is to spend",
 }
 
 _OPEN: frozenset[Openness] = frozenset({"open", "permissive"})
@@ -46,7 +48,7 @@ def exclusions(
 ) -> tuple[Reason, ...]:
     """All reasons against this route, those of policy first; none where it is eligible.
 
-    `configured` are the ids of the providers that can be called.
+    `configured` are the ids of the providers that can be called on the platform's keys; an org's own always can be.
     """
     reasons: list[Reason] = []
     if needs.india_only and route.residency != INDIA:
@@ -55,7 +57,7 @@ def exclusions(
         reasons.append("openness")
     if step.provider is not None and step.provider != route.provider:
         reasons.append("pinned_elsewhere")
-    if route.provider not in configured:
+    if not route.owner and route.provider not in configured:
         reasons.append("not_configured")
     if route.rates is None:
         reasons.append("no_price")
@@ -63,7 +65,9 @@ def exclusions(
         reasons.append("modality")
     if needs.input_tokens_least > route.context_length or 0 < route.priced_to_tokens < needs.input_tokens:
         reasons.append("context_length")
-    if needs.service_tier not in _STANDARD_TIERS and not (route.rates and offers_tier(route.rates, needs.service_tier)):
+    if needs.service_tier not in _STANDARD_TIERS and not (
+        route.owner or (route.rates and offers_tier(route.rates, needs.service_tier))
+    ):
         reasons.append("service_tier")
     if not needs.fields.isdisjoint(route.refuses) or not _can_say(route, needs):
         reasons.append("parameters")

@@ -6,7 +6,8 @@ from domain.routing.needs import Step
 
 @fact("routing.chain_set.v1")
 class ChainSet(Event, frozen=True, kw_only=True):
-    """Calls of `model` that name neither fallbacks nor a provider go on with these steps, in this order."""
+    """Calls of `model` that name neither fallbacks nor a provider go on with these steps, in this order; the first may
+    lead, which pins the model itself."""
 
     org: str
     model: str

@@ -28,11 +28,11 @@ Health = Mapping[str, Standing]
 NOTHING_OBSERVED: Health = MappingProxyType({})
 
 
-def circuit_name(route: Route, *, org: str = "") -> str:
+def circuit_name(route: Route) -> str:
     """`provider/model`; for calls on an org's own key or endpoint `org:provider/model`, so that what is wrong with
     those never turns others away."""
     name = f"{route.provider}/{route.model}"
-    return f"{org}:{name}" if org else name
+    return f"{route.owner}:{name}" if route.owner else name
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -88,6 +88,16 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             tokens_per_kilosecond=speed,
             streamed=streamed,
             at=max(at, self.at),
+        )
+
+    def standing(self, *, at: int, rest: int, may_probe: bool) -> Standing:
+        """What it amounts to at a moment; `may_probe`: a call of ours may try the circuit if it has rested."""
+        circuit = state_of(self.circuit, at=at, rest=rest)
+        return Standing(
+            latency_micros=self.latency_micros,
+            failures_ppm=self.failures_ppm,
+            tokens_per_kilosecond=self.tokens_per_kilosecond,
+            circuit="probe" if circuit == "half_open" and may_probe else circuit,
         )
 
 
@@ -240,11 +250,5 @@ class LocalHealth:
 
     def _standing(self, route: str, now: int) -> Standing:
         state = self.states.get(route, Observed())
-        circuit = state_of(state.circuit, at=now, rest=self.rest)
-        probed = circuit == "half_open" and route not in self._probing and self._may_probe(route)
-        return Standing(
-            latency_micros=state.latency_micros,
-            failures_ppm=state.failures_ppm,
-            tokens_per_kilosecond=state.tokens_per_kilosecond,
-            circuit="probe" if probed else circuit,
-        )
+        may_probe = state.circuit.opened != 0 and route not in self._probing and self._may_probe(route)
+        return state.standing(at=now, rest=self.rest, may_probe=may_probe)

@@ -4,21 +4,20 @@ from typing import Literal
 
 import msgspec
 
+from domain.catalog.model import OWN_ENDPOINT as OWN_ENDPOINT
 from domain.catalog.model import Modality
 
 Optimize = Literal["price", "latency", "uptime", "throughput", "auto"]
 
-OWN_ENDPOINT = "byoe:"
-"""What the name of an org's own endpoint begins with."""
-
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One step of a chain: a model, and the provider it is pinned to, if it is. One of a `saved` chain may name what is
-    no longer there."""
+    no longer there. One that `leads` stands before the others, for the primary itself."""
 
     model: str
     provider: str | None = None
     saved: bool = False
+    leads: bool = False
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):

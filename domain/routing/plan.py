@@ -18,6 +18,8 @@ from domain.routing.needs import OWN_ENDPOINT, Needs, Step
 from domain.routing.ranking import UNOBSERVED, Figures, figures_of, rank
 
 ATTEMPTS_MAX = 10
+UNLISTED = 1 << 40
+"""The price of an org's own route that we have none for: it goes behind those whose price is known."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,22 +81,24 @@ def plan(needs: Needs, catalog: Catalog, configured: Collection[str], health: He
         eligible: dict[str, Route] = {}
         figures: dict[str, Figures] = {}
         for route in catalog.routes_of(step.model):
-            name = circuit_name(route)
-            standing = health.get(name, UNOBSERVED)
+            name = route.name
+            circuit = name if not route.owner else circuit_name(route)
+            standing = health.get(circuit, UNOBSERVED)
             against = exclusions(route, model=model, step=step, needs=needs, configured=configured)
             if standing.avoided and step.provider is not None and not against:
                 against = ("circuit_open",)
             if not against and name not in observed:
                 eligible[name] = route
-                price = blended(route.rates) if route.rates else 0
-                figures[name] = figures_of(standing, needs.optimize, price=price, step=index)
+                figures[name] = figures_of(
+                    standing, needs.optimize, price=_price(route), step=index, own=route.owner != ""
+                )
                 if standing.circuit == "probe":
-                    probes.add(name)
+                    probes.add(circuit)
             candidates.append(
                 Candidate(
                     step=index,
-                    model=step.model,
-                    provider=route.provider,
+                    model=route.model,
+                    provider=route.name.removesuffix(f"/{route.model}") if route.owner else route.provider,
                     residency=route.residency,
                     excluded=against,
                 )
@@ -111,11 +115,38 @@ def plan(needs: Needs, catalog: Catalog, configured: Collection[str], health: He
     )
 
 
+def own_alone(chosen: Plan) -> Plan | None:
+    """The plan without what costs the org anything; None where nothing is left, or nothing was left out."""
+    kept = tuple(route for route in chosen.attempts if route.owner)
+    if not kept or len(kept) == len(chosen.attempts):
+        return None
+    names = {route.name for route in kept}
+    return msgspec.structs.replace(
+        chosen,
+        attempts=kept,
+        candidates=tuple(
+            found
+            if found.excluded or f"{found.provider}/{found.model}" in names
+            else msgspec.structs.replace(found, excluded=("no_credit",))
+            for found in chosen.candidates
+        ),
+        observed={name: figures for name, figures in chosen.observed.items() if name in names},
+    )
+
+
 def names_own(step: Step, catalog: Catalog) -> bool:
     """Whether a step names what only an org itself can have set up: an endpoint of its own, `byoe:<slug>`, or a model
     that its own key opens, `provider/model-id`."""
     provider, slash, _ = step.model.partition("/")
-    return step.model.startswith(OWN_ENDPOINT) or (slash != "" and provider in catalog.providers)
+    is_endpoint = step.model.startswith(OWN_ENDPOINT) or (step.provider or "").startswith(OWN_ENDPOINT)
+    return is_endpoint or (slash != "" and provider in catalog.providers)
+
+
+def _price(route: Route) -> int:
+    """What ranks a route among its siblings: what it costs, or of an org's own what the platform would ask for it."""
+    if not route.owner:
+        return blended(route.rates) if route.rates else 0
+    return blended(route.listed) if route.listed else UNLISTED
 
 
 def _absent(step: Step, index: int) -> Candidate:

@@ -38,10 +38,12 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Figures(Standing, frozen=True, kw_only=True, omit_defaults=True):
     """What a route was ranked by: `price` is nano-rupees for a token of input and one of output, `step` the step of the
-    chain that it stands for, from 0. Averages that did not count are left out."""
+    chain that it stands for, from 0; `own` where it is called on the org's own key. Averages that did not count are
+    left out."""
 
     price: int = 0
     step: int = 0
+    own: bool = False
 
 
 UNOBSERVED = Standing()
@@ -56,20 +58,25 @@ COUNTING: Mapping[Optimize, tuple[str, ...]] = {
 """The averages that each way to optimize looks at."""
 
 
-def figures_of(standing: Standing, optimize: Optimize, *, price: int, step: int) -> Figures:
+def figures_of(standing: Standing, optimize: Optimize, *, price: int, step: int, own: bool = False) -> Figures:
     """What the route is to be ranked by."""
     averages = {name: getattr(standing, name) for name in COUNTING[optimize]}
-    return Figures(price=price, step=step, circuit=standing.circuit, **averages)
+    return Figures(price=price, step=step, own=own, circuit=standing.circuit, **averages)
 
 
 def rank(optimize: Optimize, figures: Mapping[str, Figures]) -> list[str]:
     """The routes of one step, best first; `figures` are in catalog order, which settles what price leaves tied.
 
-    Those whose circuit is open go last, in the same order. A route without an average takes the median of those that
-    have it.
+    Those whose circuit is open go last, in the same order; what the org has a key for goes before the platform's. A
+    route without an average takes the median of those that have it.
     """
     key = _KEYS[optimize](figures)
-    return sorted(figures, key=lambda route: (figures[route].avoided, *key(route), figures[route].price))
+
+    def place(route: str) -> tuple[int, ...]:
+        each = figures[route]
+        return (each.avoided, not each.own, *key(route), each.price)
+
+    return sorted(figures, key=place)
 
 
 def order_of(optimize: Optimize, figures: Mapping[str, Figures]) -> list[str]:

@@ -10,3 +10,9 @@ def should_fail_over(status: int) -> bool:
     request and would fail elsewhere too. Under 400 is no answer of this wire at all: redirects are not followed.
     """
     return status < 400 or status >= 500 or status in _RETRIED_ELSEWHERE
+
+
+def counts_against(end: str, status: int) -> bool:
+    """Whether an attempt that was not served, and ended so, speaks against its route: it was called, and it was not the
+    request that was at fault."""
+    return end != "parameters" and (end != "status" or should_fail_over(status))

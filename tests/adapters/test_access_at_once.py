@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from adapters.eventstore import EventStore
-from adapters.log import LogReader
+from adapters.log import LogReader, decode
 from adapters.postgres import connect, make_pool
+from domain.accounts.erasure import erase_person
 from domain.accounts.members import accept_invitation, remove_member
 from domain.accounts.org import Org
 from domain.accounts.person import email_digest
@@ -16,6 +17,7 @@ from domain.accounts.teams import found_team
 from domain.kernel.errors import Refusal
 from domain.kernel.money import rupees
 from domain.kernel.store import fold
+from projections.verify_memberships import Memberships
 from tests.given import NOON, PEPPER, given_invitation, given_member, given_person, given_team, proof, seal_openly
 
 
@@ -143,3 +145,25 @@ def test_who_signs_in_for_the_first_time_in_many_windows_is_one_person_with_one_
     with connect(database_url) as connection:
         rows = connection.execute("select org, available from balance").fetchall()
     assert rows == [(str(answers[0]).replace("usr", "org"), rupees(100))]
+
+
+def test_who_is_erased_while_they_accept_an_invitation_is_no_member(stores: list[EventStore], log: LogReader) -> None:
+    given_person(stores[0], "asha")
+    team = given_team(stores[0], "usr_asha")
+    for number in range(12):
+        name = f"ravi{number}"
+        person = given_person(stores[0], name)
+        invitation = given_invitation(stores[0], team, f"{name}@example.com", by="user:usr_asha")
+        digests = {email_digest(PEPPER, f"{name}@example.com")}
+        gone = {"person": person.person, "home": person.home, "teams": [], "at": NOON, "by": f"user:{person.person}"}
+        accepted, erased = at_once(
+            lambda invitation=invitation, digests=digests, gone=gone: accept_invitation(
+                stores[1], org=team, invitation=invitation, person=gone["person"], email_digests=digests, at=NOON
+            ),
+            lambda gone=gone: erase_person(stores[2], lambda _: None, **gone),
+        )
+        assert (accepted == "not_found") != (erased == "ledger_unavailable")
+    checks = Memberships()
+    assert [
+        problem for row in log.after(0, limit=10_000) for problem in checks.enter(row[1], decode(row[3], row[4]))
+    ] == []

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from adapters.directory import DirectoryFeed
+from adapters.directory import STANDING_ONLY, DirectoryFeed
 from adapters.eventstore import EventStore
 from adapters.log import LogReader
 from adapters.postgres import CONFIGURATION_ONLY, connect, make_pool
 from domain.accounts.members import change_role, remove_member
 from domain.accounts.service import delete_workspace
 from domain.accounts.sign_in import end_all_sessions, end_session
-from domain.kernel.clock import DAY
+from domain.kernel.clock import DAY, SECOND
+from domain.kernel.ids import make_id
 from domain.keys.directory import Caller
+from domain.keys.ephemeral import EphemeralTerms, mint_ephemeral_key
 from domain.keys.key import key_digest
 from domain.keys.service import KeyTerms, KeyWishes, revoke_key, update_key
 from tests.given import (
@@ -182,3 +184,42 @@ def test_the_index_of_the_configuration_serves_the_poll(store: EventStore, datab
             [0],
         ).fetchall()
     assert "events_configuration_idx" in str(plan)
+
+
+def test_a_start_reads_of_ephemeral_keys_those_alone_that_may_live(store: EventStore, database_url: str) -> None:
+    """Their mints of all time can be millions."""
+    given_org(store)
+    parent, now = given_key(store, "org_a", key="key_parent"), time.time_ns() // 1_000
+    minted = {"over": now - DAY, "living": now - SECOND}
+    for kind, at in minted.items():
+        mint_ephemeral_key(
+            store,
+            key=make_id("eph", at=at, entropy=bytes(8)),
+            secret=f"br-eph-{kind}",
+            pepper=PEPPER,
+            parent=parent.key,
+            parent_models=None,
+            parent_expires=None,
+            terms=EphemeralTerms(),
+            at=at,
+        )
+    feed = DirectoryFeed(database_url)
+    try:
+        for _ in range(2):
+            feed.catch_up()
+            found = {kind: feed.find(key_digest(PEPPER, f"br-eph-{kind}".encode())) for kind in minted}
+            assert (found["over"], found["living"] is None, feed.directory.children(parent.key)) == (None, False, 1)
+    finally:
+        feed.close()
+
+
+def test_the_index_of_what_stands_serves_the_start(store: EventStore, database_url: str) -> None:
+    with connect(database_url) as connection:
+        connection.execute("insert into events select 'ephemeral:' || n, 1, 'x', '{}' from generate_series(1, 20000) n")
+        connection.execute("analyze events")
+        plan = connection.execute(
+            f"explain select 1 from events where notification_id > %s and notification_id <= %s and {STANDING_ONLY}"
+            " order by notification_id limit 10".encode(),
+            [0, 20_000],
+        ).fetchall()
+    assert "events_standing_idx" in str(plan)

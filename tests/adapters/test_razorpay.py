@@ -273,6 +273,7 @@ def test_a_wrong_key_is_said_loudly_and_never_shown(
         (200, b'{"id": "order_x", "amount": 1.5, "currency": "INR", "status": "paid"}'),
         (200, b'{"id": "order_x", "amount": -1, "currency": "INR", "status": "paid"}'),
         (200, b'{"id": "order_x", "amount": 1, "currency": "INR", "status": "strange"}'),
+        (200, b'{"id": "order_another", "amount": 1, "currency": "INR", "status": "paid"}'),
         (302, b""),
         (400, b"<html>"),
         (403, b'{"error": "no"}'),
@@ -440,7 +441,13 @@ def test_every_event_of_a_payments_life_is_read(gateway: Razorpay, simulated: Si
         assert abs(notice.created_seconds - time.time()) < 60
     assert notices["payment.failed"].payment.status == "failed"  # type: ignore[union-attr]
     assert notices["refund.processed"].refund == gateway.refund_status(refund.id)
-    assert notices["payment.dispute.lost"].dispute == GatewayDispute(
+    told = notices["payment.dispute.lost"].dispute
+    assert told == gateway.dispute(dispute["id"]) == gateway.disputes(since_seconds=dispute["created_at"])[0]
+    assert gateway.disputes(since_seconds=dispute["created_at"] + 1) == []
+    with pytest.raises(NotFound):
+        gateway.dispute("disp_unknown")
+    assert gateway.refunds(since_seconds=refund.created_seconds) == [gateway.refund_status(refund.id)]
+    assert told == GatewayDispute(
         id=dispute["id"],
         payment=paid,
         amount_paise=50_000,

@@ -2,13 +2,11 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -22,6 +20,7 @@ import redis
 
 from adapters.settings import Settings, beside_product
 from adapters.supervisor import FAILED, LOCKED, STOPPED, has_provider_key
+from tests.folders import folder_for_servers
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 PROGRAM = f"""
@@ -81,19 +80,17 @@ class Product:
 
 @pytest.fixture
 def launch() -> Iterator[Callable[..., Product]]:
-    root = Path(tempfile.mkdtemp(prefix="bharatrouter-test-"))
-    root.chmod(0o711)
     launched: list[Product] = []
+    with folder_for_servers() as root:
 
-    def start(environment: Mapping[str, str] = ELSEWHERE) -> Product:
-        launched.append(Product(root / "home", environment))
-        return launched[-1]
+        def start(environment: Mapping[str, str] = ELSEWHERE) -> Product:
+            launched.append(Product(root / "home", environment))
+            return launched[-1]
 
-    yield start
-    for product in launched:
-        if product.process.poll() is None:
-            product.end()
-    shutil.rmtree(root)
+        yield start
+        for product in launched:
+            if product.process.poll() is None:
+                product.end()
 
 
 def eventually(true: Callable[[], object], product: Product, *, seconds: float = 30) -> None:

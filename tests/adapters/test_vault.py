@@ -30,7 +30,17 @@ def test_what_belongs_to_an_erased_subject_cannot_be_read_by_anyone(vault: Vault
     vault.erase("org_a")
     assert vault.open("org_a", sealed) is None
     with connect(database_url) as connection:
-        assert connection.execute("select count(*) from vault_key").fetchone() == (0,)
+        assert connection.execute("select subject, sealed from vault_key").fetchall() == [("org_a", b"")]
+
+
+def test_what_is_sealed_too_late_for_an_erased_subject_opens_for_nobody(vault: Vault) -> None:
+    before = vault.seal("org_a", "asha@example.in")
+    vault.erase("org_a")
+    vault.erase("org_never_seen")
+    late = [vault.seal(subject, "asha@example.in") for subject in ("org_a", "org_never_seen")]
+    assert [vault.open("org_a", before), vault.open("org_a", late[0]), vault.open("org_never_seen", late[1])] == [
+        None
+    ] * 3
 
 
 def test_another_installations_secret_opens_nothing(vault: Vault, database_url: str) -> None:

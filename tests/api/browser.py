@@ -11,5 +11,5 @@ ORIGIN = "http://test"
 def signed_in(person: str, session: str, org: str, **more: Any) -> dict[str, str]:
     """The headers of a call by a page of ours."""
     cookie = write_cookie(PEPPER, Token(person, session, org))
-    headers = {"cookie": f"{COOKIE}={cookie}", CSRF_HEADER: csrf_token(PEPPER, session), "origin": ORIGIN}
+    headers = {"cookie": f"__Host-{COOKIE}={cookie}", CSRF_HEADER: csrf_token(PEPPER, session), "origin": ORIGIN}
     return headers | more

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from adapters.log import load_all_facts
 from adapters.settings import Settings
 from adapters.wiring import build
+from domain.kernel.events import REGISTER
+from projections.audit import AUDITED
 from projections.runner import Runner
 from projections.verify import verify
 from tests.api.browser import ORIGIN
@@ -87,3 +90,37 @@ def test_the_trail_is_its_orgs_alone_and_not_for_members(client: Client) -> None
     }
     join(asha, ravi, "ravi")
     assert ravi.code("GET", "/me/audit") == (403, "forbidden_role")
+
+
+NO_CHANGES_OF_ORGS = {
+    # of a person alone, who sees them with GET /me/sessions and /me/export
+    "accounts.all_sessions_ended.v1",
+    "accounts.claimed.v1",
+    "accounts.identity_linked.v1",
+    "accounts.person_erased.v1",
+    "accounts.person_signed_up.v1",
+    "accounts.session_ended.v1",
+    "accounts.session_org_switched.v1",
+    "accounts.session_started.v1",
+    "accounts.team_closed.v1",
+    "accounts.team_founded.v1",
+    "accounts.team_joined.v1",
+    # what stands in the trail by another fact of the same transaction
+    "accounts.acted.v1",
+    "keys.identity_taken.v1",
+    # nothing that an org has configured
+    "accounts.invitation_mailed.v1",
+    "byo.key_checked.v1",
+    "keys.ephemeral_key_minted.v1",
+    "webhooks.budget_reached.v1",
+    "webhooks.delivery_tried.v1",
+    "webhooks.redelivery_asked.v1",
+    "webhooks.sample_asked.v1",
+}
+
+
+def test_every_fact_that_changes_an_org_is_in_the_trail() -> None:
+    load_all_facts()
+    contexts = ("accounts.", "byo.", "keys.", "routing.", "webhooks.")
+    left_out = {name for name in REGISTER if name.startswith(contexts)} - {fact.NAME for fact in AUDITED}
+    assert left_out == NO_CHANGES_OF_ORGS

@@ -24,7 +24,11 @@ WALKED = sorted(
     route for route in ROUTES if "{" in route and re.search(r" /(me|v1/requests)/", route) and route not in NOBODYS
 )
 BODIES = {
+    "PATCH /me/webhooks/{id}": {"events": ["balance.low"]},
+    "POST /me/collections/{slug}/alerts": {"metric": "latency_p95", "threshold": 9, "email": "asha@example.com"},
+    "POST /me/collections/{slug}/monitor": {"monitored": True},
     "POST /me/keys/{id}/rotate": {"grace_minutes": 0},
+    "PATCH /me/collections/{slug}": {"name": "mine now"},
     "PATCH /me/keys/{id}": {"name": "mine now"},
     "PATCH /me/members/{id}": {"role": "admin"},
     "PATCH /me/workspaces/{id}": {"name": "mine now"},
@@ -81,6 +85,12 @@ def everything_of(asha: Browser, razorpay: Simulated) -> Mapping[str, str]:
     app.directory.catch_up()
     assert asha("PUT", "/me/billing/address", ADDRESS).status_code == 200
     assert asha("PUT", f"/me/routing/{MODEL}", {"fallbacks": [{"model": "gpt-5-mini"}]}).status_code == 200
+    chain = {"name": "Theirs", "model": MODEL, "steps": [{"model": MODEL}, {"model": "gpt-5-mini"}]}
+    collection = asha("POST", "/me/collections", chain).json()["slug"]
+    alert = {"metric": "error_rate", "threshold": 0.5, "email": "asha@example.com"}
+    alert = asha("POST", f"/me/collections/{collection}/alerts", alert).json()["id"]
+    webhook = asha("POST", "/me/webhooks", {"url": "https://hooks.example.com/"}).json()["id"]
+    delivery = asha("POST", f"/me/webhooks/{webhook}/test").json()["id"]
     payment = pay(client, razorpay, key)
     refund = ask(client, key, payment, amount_inr=25).json()["id"]
     served(client, key, "req_theirs")
@@ -91,6 +101,8 @@ def everything_of(asha: Browser, razorpay: Simulated) -> Mapping[str, str]:
         "billing/documents": document,
         "billing/receipts": payment,
         "billing/refunds": refund,
+        "collections": collection,
+        "collections/import": collection,
         "invitations": "inv_asha",
         "keys": key.key,
         "members/pending": "inv_pending",
@@ -99,7 +111,10 @@ def everything_of(asha: Browser, razorpay: Simulated) -> Mapping[str, str]:
         "requests": "req_theirs",
         "routing": MODEL,
         "sessions": "ses_theirs",
+        "webhooks": webhook,
         "workspaces": workspace,
+        "{delivery}": delivery,
+        "{alert}": alert,
     } | {"key": key.secret}
 
 
@@ -116,7 +131,7 @@ def test_what_is_another_orgs_is_not_there(client: Client, razorpay: Simulated) 
     for route in sorted(WALKED, key=lambda route: (route.startswith("DELETE"), "/orgs/" in route)):
         method, _, path = route.partition(" ")
         of = re.sub(r"^/(me|v1)/|/\{.*", "", path)
-        there = re.sub(r"\{[^}]+\}", theirs[of], path)
+        there = re.sub(r"\{[^}]+\}", lambda place, of=of: theirs.get(place[0], theirs[of]), path)
         body = BODIES.get(route)
         if of == "invitations":  # each is answered once
             there = there.replace("inv_asha", given_invitation(store, theirs["orgs"], "asha@example.com", by=by, at=at))

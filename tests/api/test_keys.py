@@ -24,8 +24,9 @@ from domain.ledger.guards import Denied
 from projections.runner import Runner
 from projections.verify import verify
 from tests.api.test_management import Client, minted
-from tests.given import PEPPER, Minted, given_org
+from tests.given import PEPPER, Minted, given_org, put_on_hold
 from tests.issuer import AUDIENCE, ISSUER, Issuer
+from workers.jobs import find_jobs
 
 
 @pytest.fixture
@@ -88,12 +89,44 @@ def test_a_trial_key_is_shown_as_one_until_credit_comes(client: Client) -> None:
         assert client.code("POST", "/me/keys", first.secret, {"name": "x"} | limits) == (400, "trial_ceiling")
         assert client.code("PATCH", f"/me/keys/{made['id']}", first.secret, limits) == (400, "trial_ceiling")
     assert client.code("POST", "/v1/ephemeral_keys", made["key"], {}) == (403, "forbidden_scope")
+    assert client("GET", "/me", first.secret).json()["tier"] == "trial"
     store, at = client.services.store, client.services.clock()
     grant_credit(store, org="org_a", grant="g", amount=rupees(1), reason="r", at=at, by="test")
     client.services.directory.catch_up()
+    assert client("GET", "/me", first.secret).json()["tier"] == "standard"
     row = client("GET", "/v1/key", made["key"]).json()
     assert (row["tier"], row["rpm_limit"], row["daily_limit"]) == ("standard", 10, None)
     assert client("POST", "/me/keys", first.secret, {"name": "next"}).json()["tier"] == "standard"
+
+
+def test_a_trial_key_is_told_what_is_left_of_the_day_that_all_trial_keys_share(client: Client) -> None:
+    first = owner(client, inr=0)
+    made = [client("POST", "/me/keys", first.secret, {"name": name}).json() for name in ("one", "two")]
+    tight = client("POST", "/me/keys", first.secret, {"name": "three", "daily_limit": 50}).json()
+    at = client.services.clock()
+    for number in range(3):
+        hold = CreditHeld(
+            at=at,
+            by=f"key:{made[0]['id']}",
+            org="org_a",
+            key=made[0]["id"],
+            workspace=first.workspace,
+            amount=0,
+            expires=at + DAY,
+            endpoint="chat",
+            model="small",
+            candidates=("p/small",),
+            allowance="trial:org_a",
+        )
+        put_on_hold(client.services.database_url, f"req_{number}", hold)
+    client.project()
+
+    def left(key: dict[str, Any]) -> int:
+        return int(client("GET", "/v1/key", key["key"]).json()["left"]["daily_calls"])
+
+    assert [left(key) for key in (*made, tight)] == [197, 197, 50]
+    client.ahead[0] += DAY  # type: ignore[attr-defined]
+    assert [left(key) for key in made] == [200, 200]
 
 
 def test_the_end_of_a_trial_is_known_to_another_process_within_a_second(client: Client, tmp_path: Path) -> None:
@@ -253,13 +286,38 @@ def test_a_hundred_calls_at_once_spend_the_budgets_of_both_and_never_more(client
     assert parse_inr(client("GET", "/v1/key", large["key"]).json()["left"]["balance_inr"]) <= rupees(100)
 
 
+def test_the_allowances_of_keys_that_have_long_ended_are_cleared_away_and_no_others(client: Client) -> None:
+    parent = owner(client)
+    client.ahead[0] = -2 * DAY  # type: ignore[attr-defined]
+    over = [ephemeral(client, parent, budget_inr=7) for _ in range(2)]
+    client.ahead[0] = 0  # type: ignore[attr-defined]
+    living = ephemeral(client, parent, budget_inr=7)
+    held = CreditHeld(
+        at=client.services.clock() - 2 * DAY,
+        by=f"key:{over[1]['id']}",
+        org="org_a",
+        key=parent.key,
+        workspace=parent.workspace,
+        amount=rupees(1),
+        expires=client.services.clock() + DAY,
+        endpoint="chat",
+        model="small",
+        candidates=("p/small",),
+        allowance=over[1]["id"],
+    )
+    put_on_hold(client.services.database_url, "req_1", held)
+    assert [job.run(client.services) for job in [find_jobs()["forget_ended_keys"]] * 2] == [1, 0]
+    with psycopg.connect(client.services.database_url) as connection:
+        rows = connection.execute("select scope from allowance where scope like 'eph%' order by 1").fetchall()
+        assert rows == [(over[1]["id"],), (living["id"],)]
+        connection.execute("delete from allowance where scope = %s", [living["id"]])
+        connection.commit()
+        client.project()
+        assert [finding.stream for finding in verify(client.services.database_url).findings] == [living["id"]]
+        connection.execute("insert into allowance (scope, budget) values (%s, %s)", [living["id"], rupees(7)])
+
+
 # Agents
-
-
-@pytest.fixture
-def issuer() -> Iterator[Issuer]:
-    with Issuer() as issuer:
-        yield issuer
 
 
 @pytest.fixture

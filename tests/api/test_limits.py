@@ -16,6 +16,7 @@ import pytest
 import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from api.app import build
 from api.inference import limit_headers, tightest
@@ -327,7 +328,8 @@ def test_behind_a_trusted_proxy_each_client_is_counted_alone() -> None:
 def test_wrong_keys_are_counted_on_every_route_and_a_good_one_still_opens_it() -> None:
     keys, clock = Keys(), FakeClock()
     keys.add(KEY)
-    settings = SimpleNamespace(wrong_keys_rpm=2, trusted_proxies=(), body_bytes_max=1_000)
+    token = SecretStr("the operator's own")
+    settings = SimpleNamespace(wrong_keys_rpm=2, trusted_proxies=(), body_bytes_max=1_000, operator_token=token)
     catalog = SimpleNamespace(models={}, routes={})
     services: Any = SimpleNamespace(
         directory=keys,
@@ -340,14 +342,15 @@ def test_wrong_keys_are_counted_on_every_route_and_a_good_one_still_opens_it() -
     live: Any = SimpleNamespace(rates=Minutes(clock), services=SimpleNamespace(health=LocalHealth(clock=clock)))
     app = build(services, gateway=live)
 
-    async def play() -> list[tuple[int, str | None]]:
-        transport = httpx.ASGITransport(app=app, client=("203.0.113.1", 1))
+    async def play(path: str, peer: str, *shown: str) -> list[tuple[int, str | None]]:
+        transport = httpx.ASGITransport(app=app, client=(peer, 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            shown = ["br-a", "br-b", "br-c", "br-d", KEY]
-            replies = [await client.get("/v1/models", headers={"x-api-key": key}) for key in shown]
+            replies = [await client.get(path, headers={"authorization": f"Bearer {key}"}) for key in shown]
         return [(reply.status_code, reply.headers.get("retry-after")) for reply in replies]
 
-    assert asyncio.run(play()) == [(401, None), (401, None), (429, "60"), (429, "60"), (200, None)]
+    told = [(401, None), (401, None), (429, "60"), (429, "60"), (200, None)]
+    assert asyncio.run(play("/v1/models", "203.0.113.1", "br-a", "br-b", "br-c", "br-d", KEY)) == told
+    assert asyncio.run(play("/metrics", "203.0.113.2", "a", "b", "c", "d", token.get_secret_value())) == told
 
 
 def test_a_good_key_never_touches_the_counters() -> None:

@@ -42,8 +42,8 @@ class Browser:
 
     def __call__(self, method: str, path: str, json: Any = None) -> httpx.Response:
         reply = self.client(method, path, headers=signed_in(self.person, self.session, self.org), json=json)
-        if COOKIE in reply.cookies:
-            token = read_cookie(PEPPER, reply.cookies[COOKIE])
+        if f"__Host-{COOKIE}" in reply.cookies:
+            token = read_cookie(PEPPER, reply.cookies[f"__Host-{COOKIE}"])
             assert token is not None
             assert (token.person, token.session) == (self.person, self.session)
             self.org = token.org

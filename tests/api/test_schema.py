@@ -17,10 +17,8 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
-from pydantic import SecretStr
 from schemathesis import GenerationMode
 
-from adapters.settings import Settings
 from adapters.wiring import App, build
 from api.access import CALLERS
 from api.app import build as build_web
@@ -29,8 +27,9 @@ from api.schemas.inference import PATHS
 from projections.runner import Runner
 from tests.api import edge
 from tests.api.browser import ORIGIN
-from tests.api.test_access import everybody
+from tests.api.test_access import everybody, settings_for_everybody
 from tests.given import PEPPER
+from tests.issuer import Issuer
 
 EXAMPLES = 4
 AT_ONCE = 40
@@ -52,8 +51,8 @@ class Call:
 
 
 @pytest.fixture
-def services(database_url: str, tmp_path: Path) -> Iterator[App]:
-    options = Settings(home=tmp_path, operator_token=SecretStr("the operator's own"), public_url=ORIGIN)
+def services(database_url: str, tmp_path: Path, issuer: Issuer) -> Iterator[App]:
+    options = settings_for_everybody(tmp_path, issuer)
     services = build(options, database_url=database_url, redis_url="", environment={}, pepper=PEPPER)
     Runner(database_url).prepare()
     services.directory.start()
@@ -106,8 +105,8 @@ def _call(case: Any, statuses: frozenset[int]) -> Call:
     )
 
 
-def test_whatever_is_asked_by_whomever_is_answered_as_described(services: App) -> None:
-    callers = everybody(services) | {"operator": OPERATOR}
+def test_whatever_is_asked_by_whomever_is_answered_as_described(services: App, issuer: Issuer) -> None:
+    callers = everybody(services, issuer) | {"operator": OPERATOR}
     assert set(callers) == {*CALLERS, "operator"}
     web = build_web(services)
     project(services)
@@ -117,8 +116,8 @@ def test_whatever_is_asked_by_whomever_is_answered_as_described(services: App) -
     assert len(served) > len({call.operation for call in made}) / 3, "most were refused before they did anything"
 
 
-def test_an_org_that_the_read_models_have_not_heard_of_is_asked_to_wait(services: App) -> None:
-    headers = everybody(services)["owner"]
+def test_an_org_that_the_read_models_have_not_heard_of_is_asked_to_wait(services: App, issuer: Issuer) -> None:
+    headers = everybody(services, issuer)["owner"]
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app=build_web(services))
@@ -129,10 +128,10 @@ def test_an_org_that_the_read_models_have_not_heard_of_is_asked_to_wait(services
     assert (reply.status_code, reply.json()["error"]["code"]) == (503, "ledger_unavailable")
 
 
-def test_whatever_is_asked_of_a_model_is_answered_as_described(services: App) -> None:
+def test_whatever_is_asked_of_a_model_is_answered_as_described(services: App, issuer: Issuer) -> None:
     document = describe(build_web(services))
     document["paths"] = PATHS
-    by_session = everybody(services)["owner"]
+    by_session = everybody(services, issuer)["owner"]
     by_key = {"authorization": f"Bearer {edge.KEY}"}
     wrong = []
 

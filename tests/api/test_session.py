@@ -138,7 +138,7 @@ def test_a_key_goes_before_a_cookie(client: Client) -> None:
 
 def found_team(client: Client, sent: dict[str, str]) -> httpx.Response:
     """Asks with what is `sent`, and with the right token unless another one is."""
-    cookie = f"{COOKIE}={write_cookie(PEPPER, TOKEN)}"
+    cookie = f"__Host-{COOKIE}={write_cookie(PEPPER, TOKEN)}"
     headers = {"cookie": cookie, CSRF_HEADER: csrf_token(PEPPER, "ses_1")} | sent
     return client("POST", "/me/orgs", headers=headers, json={"name": "Team"})
 

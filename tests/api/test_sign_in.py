@@ -2,6 +2,7 @@
 that somebody may try who is not the one they say."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ from domain.kernel.clock import DAY, SECOND
 from domain.kernel.errors import NotFound
 from domain.kernel.money import rupees
 from projections.runner import Runner
-from tests.given import PEPPER
+from tests.given import PEPPER, given_invitation, given_person, given_team
 from tests.product import free_port
 from tests.simulated_identity import Browser, Simulated, simulated_identity, typed
 
@@ -418,7 +419,7 @@ def test_no_path_leads_away_however_a_browser_or_a_proxy_reads_it(wanted: str) -
 
 def test_the_cookies_are_for_no_script_no_other_site_and_thirty_days(browser: Browser, name: str) -> None:
     begun = browser.get("/auth/github")
-    assert flags(begun, "br_sign_in") == {"HttpOnly", "SameSite=lax", "Path=/auth/", "Max-Age=600"}
+    assert flags(begun, "br_sign_in") == {"HttpOnly", "SameSite=lax", "Path=/", "Max-Age=600"}
     reply = browser.sign_in("github", typed(name))
     assert flags(reply, "br_session") == {"HttpOnly", "SameSite=lax", "Path=/", "Max-Age=2592000"}
 
@@ -581,6 +582,40 @@ def test_the_page_offers_both_and_needs_no_script(browser: Browser, name: str) -
     assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
     browser.sign_in("github", typed(name) | {"name": "<b>Asha</b>"})
     assert "Hello, &lt;b&gt;Asha&lt;/b&gt;" in browser.get("/sign-in").text
+
+
+def test_who_is_signed_in_finds_their_orgs_invitations_and_the_way_out_on_the_page(
+    new_browser: NewBrowser, apps: tuple[App, App], name: str
+) -> None:
+    browser, app = new_browser(), apps[0]
+    browser.sign_in("github", typed(name))
+    team = given_team(app.store, given_person(app.store, f"boss-of-{name}").person, f"org_of_{name}", at=app.clock())
+    invitation = given_invitation(
+        app.store, team, f"{name}@example.com", by=f"user:usr_boss-of-{name}", seal=app.vault.seal, at=app.clock()
+    )
+    page = browser.get("/sign-in")
+    policy = page.headers["content-security-policy"]
+    nonce = re.findall(r'<script nonce="([0-9a-f]{32})">', page.text)
+    assert len(nonce) == 1
+    assert f"script-src 'nonce-{nonce[0]}'; connect-src 'self';" in policy
+    assert "unsafe" not in policy
+    [csrf] = re.findall(r'"x-br-csrf": "([^"]+)"', page.text)
+    assert csrf == browser.me()["csrf_token"]
+    assert re.findall(r'data-post="([^"]+)"', page.text) == [
+        f"/me/invitations/{invitation}/accept",
+        f"/me/invitations/{invitation}/decline",
+        "/auth/logout",
+        "/auth/logout?everywhere=true",
+    ]
+    assert browser.change("POST", f"/me/invitations/{invitation}/accept").status_code == 200
+    page = browser.get("/sign-in")
+    assert "<strong>Personal</strong>" in page.text
+    assert f"<strong>{team.title()}</strong>" in page.text
+    assert "You are invited" not in page.text
+    assert browser.change("POST", "/auth/logout").status_code == 200
+    signed_out = browser.get("/sign-in").text
+    assert "<script" not in signed_out
+    assert "Sign out" not in signed_out
 
 
 def test_a_browser_is_told_on_a_page_what_went_wrong(browser: Browser, simulator: Simulated, name: str) -> None:

@@ -407,6 +407,30 @@ def test_money_that_does_not_fit_is_set_aside_and_shown(
     assert verify(client.services.database_url).findings == []
 
 
+def test_whoever_has_the_webhooks_secret_can_make_up_no_dispute_and_decide_none(
+    client: Client, key: Minted, gateway: Simulated, hook: Hook
+) -> None:
+    payment = gateway.pay(ordered(client, key)["order_id"])["id"]
+    hook.until(3)
+    true = gateway.tell("disputes", {"payment": payment})
+    for one in hook.until(4):
+        assert forwarded(client, one) == 200
+    assert available(client) == 0
+    entity = gateway.ask("GET", f"payments/{payment}").json()
+    lies = [(true | {"status": "won"}, "won"), (true | {"status": "lost"}, "lost")]
+    lies += [(true | {"id": "disp_madeUp", "payment_id": payment}, "created")]
+    for lie, step in lies:
+        payload = {"payment": {"entity": entity}, "dispute": {"entity": lie}}
+        body = json.dumps({"event": f"payment.dispute.{step}", "payload": payload, "created_at": 0}).encode()
+        assert told(client, body, _hmac(WEBHOOK_SECRET, body)) == (200, "")
+    assert available(client) == 0
+    gateway.tell(f"disputes/{true['id']}", {"status": "won"})
+    assert forwarded(client, hook.until(5)[4]) == 200
+    assert available(client) == rupees(500)
+    client.project()
+    assert verify(client.services.database_url).findings == []
+
+
 def test_many_webhooks_at_once_are_few_transactions_and_exact(
     client: Client, key: Minted, gateway: Simulated, hook: Hook
 ) -> None:

@@ -146,6 +146,7 @@ def under_load(
     disturb: Callable[[], None],
     *,
     callers: int,
+    streams_only: bool = False,
 ) -> list[Call]:
     """The calls of so many callers, each with one at a time, whole and streamed in turn, while `disturb` runs in a
     thread. Every caller ends the call it is in, and notes it as its last, when that has returned."""
@@ -160,7 +161,9 @@ def under_load(
                 for count in itertools.count():
                     if over.is_set():
                         return
-                    call = await caller.call(models[count % len(models)], stream=bool((number + count) % 2))
+                    call = await caller.call(
+                        models[count % len(models)], stream=streams_only or bool((number + count) % 2)
+                    )
                     made.append(call)
                     if not call.complete:
                         await asyncio.sleep(RETRY_SECONDS)

@@ -1,14 +1,14 @@
 """One running product for all faults that it recovers from by itself."""
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.faults.books import HOLD_SECONDS, forget_calls, new_key
 from tests.faults.models import MODELS
+from tests.folders import folder_for_servers
 from tests.product import BHARATROUTER, Product
 
 SETTINGS = {
@@ -25,21 +25,18 @@ SETTINGS = {
 @pytest.fixture(scope="session")
 def new_product() -> Iterator[Callable[[], Product]]:
     """Makes products in homes of their own; all are stopped at last."""
-    made: list[tuple[Path, Product]] = []
+    made = ExitStack()
 
     def make() -> Product:
-        root = Path(tempfile.mkdtemp(prefix="bharatrouter-faults-"))
-        root.chmod(0o711)
+        root = made.enter_context(folder_for_servers())
         # What it says goes to a file: nobody reads along, and a pipe that is full would hold it up.
         command: list[str | Path] = ["/bin/sh", "-c", 'exec "$0" up > "$1" 2>&1', BHARATROUTER, root / "output"]
         product = Product(root / "home", models=MODELS, settings=SETTINGS, command=command)
-        made.append((root, product))
+        made.callback(product.stop)
         return product
 
-    yield make
-    for root, product in made:
-        product.stop()
-        shutil.rmtree(root)
+    with made:
+        yield make
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 is paid for that was not delivered, and nobody waits for a route that is known to be dead."""
 
 import itertools
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -11,19 +10,15 @@ import httpx
 import pytest
 
 from tests.faults.books import balanced_books, forget_calls, new_key, wait_until
-from tests.faults.callers import codes, under_load
-from tests.faults.models import BRISK
+from tests.faults.callers import Call, codes, under_load
+from tests.faults.models import BRISK, LONG
 from tests.product import Product
 
 pytestmark = pytest.mark.faults
 
-CHAOS_SECONDS = float(os.environ.get("CHAOS_SECONDS", "8"))
-"""More of it: CHAOS_SECONDS=60 ./test tests/faults/test_chaos.py"""
-
 PROVIDERS = ("sim-india", "sim-abroad", "sim-third")
 GATEWAYS = 2
 REST_SECONDS = 2
-CALLERS = 40
 CALL_SECONDS_MAX = 20
 """Three routes that keep silent for the two seconds that each is given, an idle stream, and a busy machine."""
 
@@ -87,12 +82,24 @@ def state_of(product: Product, provider: str) -> str:
 
 
 def test_calls_over_routes_that_flap_end_in_an_answer_or_in_one_clear_error(product: Product, key: str) -> None:
+    calls = flap_under_load(product, key, BRISK, seconds=8, callers=40)
+    assert {call.streamed for call in calls} == {False, True}
+
+
+@pytest.mark.long
+def test_a_hundred_long_streams_at_a_time_over_a_minute_do_so_too(product: Product, key: str) -> None:
+    calls = flap_under_load(product, key, LONG, seconds=60, callers=100, streams_only=True)
+    assert len(calls) > 500
+
+
+def flap_under_load(product: Product, key: str, model: str, *, seconds: float, callers: int, **how: bool) -> list[Call]:
+    """Calls made while one route after the other breaks for a moment, once they are all shown to have ended well."""
     draw = random.Random(7)
     flaws = itertools.cycle(draw.sample(FLAWS, len(FLAWS)))
     played: list[str] = []
 
     def flap() -> None:
-        end = time.monotonic() + CHAOS_SECONDS
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             played.append(next(flaws))
             for script in (played[-1], None):
@@ -100,13 +107,14 @@ def test_calls_over_routes_that_flap_end_in_an_answer_or_in_one_clear_error(prod
                 time.sleep(draw.uniform(0.05, 0.3))
         all_play_well(product)
 
-    calls = under_load(product.url, key, [BRISK], flap, callers=CALLERS)
+    calls = under_load(product.url, key, [model], flap, callers=callers, **how)
     assert len(played) >= 8
     assert codes(calls).keys() <= CLEAR, codes(calls)
     assert sum(call.complete for call in calls) > len(calls) // 2
     assert max(call.ended - call.began for call in calls) < CALL_SECONDS_MAX
     assert all(call.text for call in calls if call.code == "provider_broke")
     balanced_books(product, calls)
+    return calls
 
 
 def test_nobody_waits_for_a_dead_route_once_its_circuit_is_open(product: Product, key: str) -> None:

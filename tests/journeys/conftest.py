@@ -1,12 +1,13 @@
 """One running product for all journeys that need no settings of their own: two gateways, and the simulator behind."""
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.folders import folder_for_servers
+from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.journeys.customers import Customer, Operator
 from tests.journeys.models import MODELS
 from tests.product import Product
@@ -17,22 +18,22 @@ NewCustomer = Callable[..., Customer]
 @pytest.fixture(scope="session")
 def new_home() -> Iterator[Callable[[], Path]]:
     """Makes homes that root's servers, which run as another user, can reach."""
-    made: list[Path] = []
-
-    def make() -> Path:
-        root = Path(tempfile.mkdtemp(prefix="bharatrouter-journey-"))
-        root.chmod(0o711)
-        made.append(root)
-        return root / "home"
-
-    yield make
-    for root in made:
-        shutil.rmtree(root, ignore_errors=True)
+    with ExitStack() as made:
+        yield lambda: made.enter_context(folder_for_servers()) / "home"
 
 
 @pytest.fixture(scope="session")
-def product(new_home: Callable[[], Path]) -> Iterator[Product]:
-    with Product(new_home(), models=MODELS) as running:
+def issuer() -> Iterator[Issuer]:
+    """Who vouches for agents."""
+    with Issuer() as issuer:
+        yield issuer
+
+
+@pytest.fixture(scope="session")
+def product(new_home: Callable[[], Path], issuer: Issuer) -> Iterator[Product]:
+    agents = {"BR_AGENT_ISSUER": ISSUER, "BR_AGENT_AUDIENCE": AUDIENCE, "BR_AGENT_JWKS_URL": issuer.url}
+    guard = {"BR_EGRESS_ALLOWED": "127.0.0.1", "BR_EGRESS_HTTP": "true"}  # webhooks of tests are on this machine
+    with Product(new_home(), models=MODELS, settings=agents | guard) as running:
         yield running
 
 

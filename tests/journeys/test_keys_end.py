@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from tests.issuer import Issuer
 from tests.journeys.customers import Customer, gateways
 from tests.journeys.test_changes_in_force import SECONDS_MAX, call, code_is, seconds_until
 from tests.product import Product, chat_body
@@ -46,18 +47,25 @@ def test_a_rotated_secret_and_a_child_of_a_revoked_key_are_refused_within_a_seco
             assert gone(call(client))
 
 
-def test_under_load_a_revoked_key_stays_dead_and_what_it_has_in_flight_is_finished(
-    product: Product, customer: Customer
+@pytest.mark.parametrize("kind", ["key", "agent"])
+def test_under_load_what_is_revoked_stays_dead_and_what_it_has_in_flight_is_finished(
+    product: Product, customer: Customer, issuer: Issuer, kind: str
 ) -> None:
-    """Streams that began before the end outlast it; nothing that they do lets the key in again."""
+    """Streams that began before the end outlast it; nothing that they do lets the key in again. Nor is an agent let in
+    by a token that is good for minutes more, and that every gateway has seen to be."""
     with customer.http() as http:
-        made = http.post("/me/keys", json={"name": "busy", "scope": "inference"}).json()
-        seconds_until(product, made["key"], change=lambda: http.get("/livez"), sign=lambda r: r.status_code == 200)
+        if kind == "key":
+            made = http.post("/me/keys", json={"name": "busy", "scope": "inference"}).json()
+            path, bearer = f"/me/keys/{made['id']}", made["key"]
+        else:
+            made = http.post("/me/agents", json={"name": "busy", "value": "busy-bot"}).json()
+            path, bearer = f"/me/agents/{made['id']}", issuer.token(sub="busy-bot")
+        seconds_until(product, bearer, change=lambda: http.get("/livez"), sign=lambda r: r.status_code == 200)
 
         def work(number: int) -> list[tuple[float, float, str]]:
             """What became of each call: when it was made, when it ended, and how."""
             calls: list[tuple[float, float, str]] = []
-            with gateways(product, made["key"]) as clients:
+            with gateways(product, bearer) as clients:
                 client = [*clients.values()][number % len(clients)]
                 while sum(end != "served" for _, _, end in calls) < REFUSALS:
                     began = time.monotonic()
@@ -75,7 +83,7 @@ def test_under_load_a_revoked_key_stays_dead_and_what_it_has_in_flight_is_finish
         with ThreadPoolExecutor(WORKERS) as pool:
             working = [pool.submit(work, number) for number in range(WORKERS)]
             time.sleep(2)
-            assert http.delete(f"/me/keys/{made['id']}").status_code == 200
+            assert http.delete(path).status_code == 200
             revoked = time.monotonic()
             calls = [each for done in working for each in done.result()]
     ends = Counter(end for _, _, end in calls)

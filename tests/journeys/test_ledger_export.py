@@ -54,7 +54,7 @@ def test_an_exported_ledger_is_checked_offline(
     done = verify(tmp_path, ledger)
     assert done.returncode == 0, done.stderr
     balance = nanos(customer.get("/me/billing")["balance_inr"])
-    assert f"Balance {balance} nano-rupees, 0 of it held" in done.stdout
+    assert f"balance {balance} nano-rupees, 0 of it held" in done.stdout
     assert json.loads(ledger.splitlines()[-1])["end"]["closing"] == balance
 
     sealed = [n for n, line in enumerate(ledger.splitlines()) if b'"path":[' in line]

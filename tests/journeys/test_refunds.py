@@ -129,5 +129,7 @@ def test_a_chargeback_sets_credit_aside_until_it_is_decided(
     has_available(payer, "0")
     razorpay.tell(f"disputes/{second}", {"status": "lost"})
     until(lambda: payer.get("/me/billing")["balance_inr"] == "0")
+    papers = until(lambda: len(rows := payer.get("/me/billing/receipts")["data"]) == 2 and rows)
+    assert [(paper["number"][:2], paper["total_inr"]) for paper in papers] == [("RF", "118"), ("RV", "118")]
     razorpay.tell("replay")
     product.verify()

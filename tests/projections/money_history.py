@@ -15,6 +15,7 @@ from domain.payments.events import (
     ChargebackWon,
     DocumentIssued,
     PaymentCaptured,
+    PaymentReturned,
     PaymentSetAside,
     PromoRedeemed,
     RefundFailed,
@@ -153,8 +154,21 @@ class _Money(_Play):
             amount_paise=two,
             reason="wrong_amount",
             currency=currency,
+            fee_paise=two // 10,
+            fee_tax_paise=two // 60,
         )
         self.note(f"payment:pay_{number}", aside)
+        if two % 3:
+            back = PaymentReturned(
+                at=at,
+                org=org,
+                payment=f"pay_{number}",
+                gateway_refund=f"rfnd_{number}",
+                amount_paise=two * (two % 3) // 2,
+                currency=currency,
+                lost_paise=one % 2,
+            )
+            self.note(f"payment:pay_{number}", back)
 
     def refund(self, one: int, two: int, at: int) -> None:
         org, spent = self.account(one)

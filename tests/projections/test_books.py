@@ -10,11 +10,20 @@ from hypothesis import strategies as st
 
 from domain.kernel.clock import ist_month
 from domain.kernel.events import Event
+from domain.kernel.money import NANOS_PER_PAISA
 from domain.ledger.account import Account
 from domain.ledger.chart import CHART, DIRECTION, ENTRIES, entry_of
 from domain.ledger.events import CreditAdded, CreditExpired, CreditGranted, CreditWithdrawn, CreditWithheld
 from domain.ledger.guards import Guards, evolve
-from domain.payments.events import DocumentIssued, PaymentCaptured, PaymentSetAside, RefundFound, Tax
+from domain.payments.events import (
+    ChargebackLost,
+    DocumentIssued,
+    PaymentCaptured,
+    PaymentReturned,
+    PaymentSetAside,
+    RefundFound,
+    Tax,
+)
 from domain.payments.numbering import KINDS
 from projections.books import Balance, credit_by_origin, end_of_month, month_of_books, trial_balance
 from projections.runner import Runner
@@ -176,10 +185,56 @@ def test_a_refund_by_other_hands_takes_credit_and_leaves_the_rest_as_a_loss() ->
     }
 
 
+def test_of_a_lost_chargeback_the_tax_of_what_was_not_used_is_no_loss() -> None:
+    tax = Tax(taxable=5_000, percent=18, cgst=450, sgst=450)
+    common: dict = {"org": "o", "payment": "pay_1"}
+    parts = {"pay_1": 5_000 * NANOS_PER_PAISA}
+    aside = CreditWithheld(org="o", reference="disp_1", amount=parts["pay_1"], parts=parts)
+    lost = ChargebackLost(
+        **common, chargeback="disp_1", amount_paise=11_800, withheld=parts["pay_1"], tax=tax, document="RF/26-27/000001"
+    )
+    gone = CreditWithdrawn(org="o", reference="disp_1", amount=parts["pay_1"])
+    voucher = DocumentIssued(
+        **common,
+        kind="refund_voucher",
+        number=lost.document,
+        tax=tax,
+        place_of_supply="29",
+        facts="",
+        refund="disp_1",
+        original="RV/26-27/000001",
+    )
+    assert shown(entered([aside, lost, gone, voucher])) == {
+        "customer_credit": 5_000 * NANOS_PER_PAISA,
+        "cgst_payable": 450 * NANOS_PER_PAISA,
+        "sgst_payable": 450 * NANOS_PER_PAISA,
+        "chargeback_losses": 5_900 * NANOS_PER_PAISA,
+        "gateway_clearing": -11_800 * NANOS_PER_PAISA,
+    }
+
+
+def test_money_that_was_set_aside_is_owed_until_it_has_gone_back() -> None:
+    common: dict = {"org": "o", "payment": "pay_1", "amount_paise": 100}
+    aside = PaymentSetAside(**common, order="", reason="wrong_amount", fee_paise=12, fee_tax_paise=2)
+    fees = {"gateway_fees": 10 * NANOS_PER_PAISA, "gst_input": 2 * NANOS_PER_PAISA}
+    clearing = 88 * NANOS_PER_PAISA
+    assert shown(entered([aside])) == fees | {
+        "gateway_clearing": clearing,
+        "payments_set_aside": -100 * NANOS_PER_PAISA,
+    }
+    back = PaymentReturned(**common, gateway_refund="rfnd_1")
+    assert shown(entered([aside, back])) == fees | {"gateway_clearing": clearing - 100 * NANOS_PER_PAISA}
+    twice = PaymentReturned(org="o", payment="pay_1", chargeback="disp_1", amount_paise=0, lost_paise=100)
+    assert shown(entered([twice])) == {
+        "chargeback_losses": 100 * NANOS_PER_PAISA,
+        "gateway_clearing": -100 * NANOS_PER_PAISA,
+    }
+
+
 def test_the_long_history_has_nearly_every_kind_of_entry(long_books: tuple[Runner, psycopg.Connection, list]) -> None:
     _, _, lines = long_books
     used = {type(event) for _, event in lines} & set(ENTRIES)
-    assert set(ENTRIES) - used == {CreditExpired, PaymentSetAside, RefundFound}
+    assert set(ENTRIES) - used == {CreditExpired, PaymentReturned, PaymentSetAside, RefundFound}
 
 
 def test_as_of_a_moment_is_what_a_replay_to_it_gives(long_books: tuple[Runner, psycopg.Connection, list]) -> None:

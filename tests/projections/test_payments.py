@@ -8,11 +8,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from domain.kernel.events import Event
 from domain.kernel.money import rupees
 from domain.payments.events import (
+    PaymentReturned,
     PromoCreated,
     PromoDisabled,
     PromoRedeemed,
+    ReturnAccepted,
+    ReturnFailed,
 )
 from domain.payments.payment import Order
 from projections import payments as view
@@ -133,6 +137,40 @@ def test_orders_are_listed_in_pages_and_looked_up(database_url: str, store: Memo
         assert (found["order_id"], found["org"], found["learned"]) == (orders[1], "org_a", "webhook")
         assert view.payment(connection, "pay_nobody") is None
         assert [row["id"] for row in view.payments_set_aside(connection, limit=9)] == [aside.id]
+
+
+def test_what_was_set_aside_is_listed_until_it_has_gone_back(database_url: str, store: MemoryStore) -> None:
+    gateway = FakeGateway()
+    till = make_till(store, gateway)
+    order = given_order(till, at=NOON).order
+    gateway.pays(order)
+    aside = gateway.pays(order)
+    nothing = gateway.pays(order, "refunded", refunded_paise=11_800)
+    for payment in list(gateway.payments):
+        till.look(payment, learned="webhook", at=NOON, by="webhook")
+    common = {"org": "org_a", "payment": aside.id}
+    accepted = ReturnAccepted(**common, gateway_refund="rfnd_1")
+    steps: list[tuple[Event | None, list[tuple[str, str]], str]] = [
+        (None, [(aside.id, "")], "set_aside"),
+        (accepted, [(aside.id, "rfnd_1")], "set_aside"),
+        (ReturnFailed(**common, gateway_refund="rfnd_1"), [(aside.id, "")], "set_aside"),
+        (ReturnAccepted(**common, gateway_refund="rfnd_2"), [(aside.id, "rfnd_2")], "set_aside"),
+        (PaymentReturned(**common, gateway_refund="by_hand", amount_paise=800), [(aside.id, "rfnd_2")], "set_aside"),
+        (PaymentReturned(**common, gateway_refund="rfnd_2", amount_paise=11_000), [], "returned"),
+    ]
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        append(connection, store.facts)
+        runner = Runner(database_url)
+        runner.prepare()
+        for fact, listed, status in steps:
+            if fact is not None:
+                append(connection, [(f"payment:{order}", fact)])
+            runner.step(connection)
+            rows = view.payments_set_aside(connection, limit=9)
+            assert [(row["id"], row["under_way"]) for row in rows] == listed
+            assert view.returns_under_way(connection, limit=9) == [order for _, refund in listed if refund]
+            known = [view.payment(connection, payment) or {} for payment in (aside.id, nothing.id)]
+            assert [row["status"] for row in known] == [status, "set_aside"]
 
 
 # Verify

@@ -1,16 +1,34 @@
 """Given what happened to payments and refunds, when one fact of it is missing, twice there or false, it is found."""
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from domain.kernel.errors import Conflict, Invalid, Unavailable
 from domain.kernel.events import Event
+from domain.kernel.money import rupees
+from domain.ledger.chart import entry_of
 from domain.ledger.events import CreditReturned, CreditWithdrawn
-from domain.payments.events import DocumentIssued, RefundFailed, RefundProcessed, RefundRequested
+from domain.payments.events import (
+    DocumentIssued,
+    PaymentReturned,
+    PaymentSetAside,
+    RefundFailed,
+    RefundProcessed,
+    RefundRequested,
+    Tax,
+)
 from projections.verify_payments import MoneyIn
 from tests.domain.payments.refund_scene import ORG, Scene
+from tests.domain.payments.test_refunds import STEPS, happen
+from tests.domain.payments.till import TERMS
 
 Facts = list[tuple[str, Event]]
 
@@ -22,6 +40,26 @@ def problems(facts: Sequence[tuple[str, Event]]) -> list[str]:
         versions[stream] += 1
         found += [text for _, text in money.enter(position, stream, versions[stream], event)]
     return found + [text for _, _, (_, text) in money.finish()]
+
+
+@pytest.mark.parametrize(
+    ("back", "found"),
+    [
+        ([{"amount_paise": 700}], False),
+        ([{"amount_paise": 300}, {"amount_paise": 400, "gateway_refund": "rfnd_2"}], False),
+        ([{"amount_paise": 701}], True),
+        ([{"amount_paise": 400}, {"amount_paise": 400, "gateway_refund": "rfnd_2"}], True),
+        ([{"amount_paise": 300}, {"amount_paise": 300}], True),
+        ([{"amount_paise": 700, "currency": "USD"}], True),
+        ([{"amount_paise": 700, "payment": "pay_2"}], True),
+    ],
+)
+def test_no_more_goes_back_than_was_set_aside(back: Sequence[dict[str, Any]], found: bool) -> None:
+    aside = PaymentSetAside(org="", order="", payment="pay_1", amount_paise=700, reason="unknown_order")
+    returned: list[Event] = [
+        PaymentReturned(**{"org": "", "payment": "pay_1", "gateway_refund": "rfnd_1"} | each) for each in back
+    ]
+    assert bool(problems([("payment:pay_1", fact) for fact in [aside, *returned]])) is found
 
 
 @pytest.fixture
@@ -78,6 +116,26 @@ def test_a_fact_of_a_refund_that_is_there_twice_is_found(facts: Facts, kind: typ
     assert problems(facts)
 
 
+def lost_in_part() -> Facts:
+    """A payment of which half was spent when the bank took all of it back."""
+    scene = Scene()
+    payment = scene.pay(100)
+    scene.spend(rupees(50))
+    scene.dispute(payment, "lost")
+    return scene.store.facts
+
+
+def test_a_lost_chargeback_has_the_document_of_what_was_not_used() -> None:
+    facts = lost_in_part()
+    assert problems(facts) == []
+    place = at(facts, DocumentIssued)
+    stream, voucher = facts[place]
+    assert any("has no document" in problem for problem in problems(facts[:place]))
+    false = msgspec.structs.replace(voucher, tax=Tax(taxable=1, percent=18))
+    assert any("not the one document" in problem for problem in problems([*facts[:place], (stream, false)]))
+    assert any("not the one document" in problem for problem in problems([*facts, facts[place]]))
+
+
 def test_credit_that_comes_back_though_the_money_went_is_found(facts: Facts) -> None:
     n = at(facts, CreditWithdrawn)
     gone = facts[n][1]
@@ -103,3 +161,22 @@ def test_a_refund_of_other_money_than_was_asked_for_is_found(facts: Facts) -> No
     n = at(facts, RefundProcessed)
     facts[n] = (facts[n][0], msgspec.structs.replace(facts[n][1], credit=1))
     assert any("were asked for" in problem for problem in problems(facts))
+
+
+@given(steps=STEPS, included=st.booleans(), state=st.sampled_from(["29", "32", "04"]))
+def test_whatever_happens_to_payments_is_in_order(
+    steps: list[tuple[str, int, int]], included: bool, state: str
+) -> None:
+    """Found wrong is only what is wrong, and nothing is left undivided in the books."""
+    scene = Scene(replace(TERMS, mode="included" if included else "on_top"), state)
+    scene.pay(300)
+    for kind, one, two in steps:
+        with contextlib.suppress(Conflict, Invalid, Unavailable):
+            happen(scene, kind, one, two)
+    assert problems(scene.store.facts) == []
+    undivided = [
+        (debit == "payment_clearing") * amount - (credit == "payment_clearing") * amount
+        for _, fact in scene.store.facts
+        for debit, credit, amount in entry_of(fact)
+    ]
+    assert sum(undivided) == 0

@@ -135,6 +135,21 @@ def test_a_refund_that_nothing_is_heard_of_does_not_keep_the_others(
     assert (now(app, mute).state, now(app, other).state) == ("pending", "processed")
 
 
+def test_what_was_set_aside_is_followed_until_it_has_gone_back(app: App, gateway: RefundingGateway) -> None:
+    till = make_till(app.store, gateway)
+    order = given_order(till, at=app.clock()).order
+    for payment in (gateway.pays(order).id, gateway.pays(order).id):
+        till.look(payment, learned="webhook", at=app.clock(), by="test")
+    assert app.returns.send(payment, at=app.clock(), by="operator").under_way
+    project(app)
+    assert finish_refunds(app) == 1
+    gateway.ends(f"return_{payment}_0", "processed")
+    finish_refunds(app)
+    project(app)
+    assert finish_refunds(app) == 0
+    assert verify(app.database_url).ok
+
+
 def test_one_run_is_under_way_at_a_time(app: App, gateway: RefundingGateway) -> None:
     requested(app, gateway, "refund_0001")
     looked_at = []

@@ -94,7 +94,7 @@ def test_an_invitation_is_mailed_once_and_says_who_invites_to_what(app: App, box
     for part in (mail.text, mail.html):
         assert "a member" in part
         assert "Org_Team" in part
-        assert "https://br.example" in part
+        assert "https://br.example/sign-in" in part
         assert "ravi@example.com" in part
     assert state(app).invitations[invitation].mailed == app.clock()
 

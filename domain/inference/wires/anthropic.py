@@ -180,7 +180,7 @@ class _Chunks:
 
 
 ANTHROPIC = Wire(
-    paths={"chat": "/messages", "stream": "/messages"},
+    paths={"chat": "/messages", "stream": "/messages", "models": "/models?limit=1000"},
     takes=SAID_EVERYWHERE
     | LEFT_BEHIND
     | {"parallel_tool_calls", "response_format:json_schema", "messages:image", "messages:image_link"},

@@ -233,7 +233,11 @@ def _status(status: int, body: bytes) -> int:
 
 
 GEMINI = Wire(
-    paths={"chat": "/models/{model}:generateContent", "stream": "/models/{model}:streamGenerateContent?alt=sse"},
+    paths={
+        "chat": "/models/{model}:generateContent",
+        "stream": "/models/{model}:streamGenerateContent?alt=sse",
+        "models": "/models?pageSize=1000",
+    },
     takes=SAID_EVERYWHERE
     | LEFT_BEHIND
     | _SAME_MEANING.keys()

@@ -21,7 +21,12 @@ def _whole(body: bytes, id: str, created: int) -> bytes:
 
 
 OPENAI = Wire(
-    paths={"chat": "/chat/completions", "stream": "/chat/completions", "embeddings": "/embeddings"},
+    paths={
+        "chat": "/chat/completions",
+        "stream": "/chat/completions",
+        "embeddings": "/embeddings",
+        "models": "/models",
+    },
     takes=None,
     body=_body,
     whole=_whole,

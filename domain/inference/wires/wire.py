@@ -31,8 +31,9 @@ class Framing(Protocol):
 
 @dataclass(frozen=True)
 class Wire:
-    """`paths` by `chat`, `stream` (a streamed chat) and `embeddings`, below a provider's address; a kind of call that
-    is not among them cannot be made. `takes` are the fields that `body` can say (None: all), as in `Needs.fields`.
+    """`paths` by `chat`, `stream` (a streamed chat), `embeddings` and `models` (the list of them), below a provider's
+    address; a kind of call that is not among them cannot be made. `takes` are the fields that `body` can say (None:
+    all), as in `Needs.fields`.
 
     `body(ask, route, provider, output_tokens)` is the request, its output limited to so many tokens for each choice
     where that is not None; raises Untranslatable. `whole` turns a reply into OpenAI's, `frames` begins a stream;

@@ -1,19 +1,24 @@
 """Keys: given what happened, when somebody asks, then these facts, or this refusal."""
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.accounts.members import change_role
 from domain.accounts.org import Org
+from domain.accounts.service import create_workspace, delete_workspace, update_workspace
 from domain.kernel.clock import DAY
-from domain.kernel.errors import Invalid, NotFound, Refusal
+from domain.kernel.errors import Forbidden, Invalid, NotFound, Refusal
 from domain.kernel.store import fold
 from domain.keys.directory import Directory
 from domain.keys.events import KeyLimitsChanged, KeyMinted
 from domain.keys.key import key_digest
-from domain.keys.service import KeyTerms, KeyWishes, mint_key, revoke_key, update_key
-from tests.given import NOON, PEPPER, given_key, given_org
+from domain.keys.service import KeyTerms, KeyWishes, mint_key, revoke_key, rotate_key, update_key
+from tests.given import NOON, PEPPER, given_key, given_member, given_org, given_person, given_team, given_workspace
 from tests.memory_store import MemoryStore
 
 
@@ -151,3 +156,36 @@ def test_the_directory_knows_exactly_the_keys_that_open_doors(steps: list[tuple[
             assert caller.models == (frozenset(known.models) or None)
     names = [key.name for key in org.active_keys(NOON)]
     assert len(names) == len(set(names))
+
+
+WHAT_ADMINS_DO: dict[str, Callable[[MemoryStore, dict[str, Any]], object]] = {
+    "mint": lambda store, who: given_key(store, "org_team", by=str(who["by"])),
+    "change": lambda store, who: update_key(store, key="key_1", wishes=KeyWishes(rpm_limit=None, name="x"), **who),
+    "rotate": lambda store, who: rotate_key(store, key="key_1", secret="br-new", pepper=PEPPER, grace_minutes=0, **who),
+    "revoke": lambda store, who: revoke_key(store, key="key_1", reason="r", **who),
+    "make a workspace": lambda store, who: create_workspace(
+        store, workspace="ws_new", name="n", monthly_budget=None, workspaces_max=20, **who
+    ),
+    "change a workspace": lambda store, who: update_workspace(store, workspace="ws_org_team", name="n", **who),
+    "delete a workspace": lambda store, who: delete_workspace(store, workspace="ws_other", **who),
+}
+
+
+@pytest.mark.parametrize("what", WHAT_ADMINS_DO)
+def test_who_is_no_admin_any_more_changes_nothing_even_where_nobody_has_heard_of_it(
+    store: MemoryStore, what: str
+) -> None:
+    given_person(store, "asha")
+    given_team(store, "usr_asha")
+    given_member(store, "org_team", "ravi", role="admin", by="user:usr_asha")
+    given_workspace(store, "org_team", "ws_other")
+    given_key(store, "org_team", key="key_1", by="user:usr_ravi")
+    change_role(store, org="org_team", person="usr_ravi", role="member", at=NOON, by="user:usr_asha")
+    before = list(store.facts)
+    for by in ("user:usr_ravi", "user:usr_stranger", "key:key_1"):
+        with pytest.raises(Forbidden) as refused:
+            WHAT_ADMINS_DO[what](store, {"org": "org_team", "at": NOON, "by": by})
+        assert refused.value.code == "forbidden_role"
+    assert store.facts == before
+    change_role(store, org="org_team", person="usr_ravi", role="admin", at=NOON, by="user:usr_asha")
+    WHAT_ADMINS_DO[what](store, {"org": "org_team", "at": NOON, "by": "user:usr_ravi"})

@@ -6,6 +6,7 @@ from domain.kernel.errors import Invalid, NotFound
 from domain.routing.chains import STEPS_MAX, Chains, clear_chain, set_chain, with_chain
 from domain.routing.events import ChainSet
 from domain.routing.needs import Needs, Step
+from domain.routing.plan import plan
 from tests.domain.routing.test_plan import CATALOG
 from tests.memory_store import MemoryStore
 
@@ -90,3 +91,23 @@ def test_a_key_that_may_use_some_models_only_skips_the_steps_of_others() -> None
     assert with_chain(needs, chain, models=None).steps == (step("m"), *chain)
     assert with_chain(needs, chain, models={"m", "closed"}).steps == (step("m"), step("closed"))
     assert with_chain(needs, chain, models={"m"}) is needs
+
+
+def test_a_chain_may_pin_the_model_itself_for_calls_that_name_no_provider() -> None:
+    org = Org()
+    common = {"org": "org_a", "catalog": CATALOG, "at": NOON, "by": "user:usr_a"}
+    set_chain(org.store, model="m", steps=[step("fallback")], provider="home", **common)
+    led = with_chain(Needs(steps=(step("m"),)), org.chains.steps("m"), models={"m"})
+    assert [(each.model, each.provider) for each in led.steps] == [("m", "home")]
+    assert [each.provider for each in plan(led, CATALOG, {"home", "cheap"}).attempts] == ["home"]
+    set_chain(org.store, model="m", steps=[], provider="home", **common)
+    assert len(org.chains.steps("m")) == 1
+    with pytest.raises(Invalid, match="1 to 10"):
+        set_chain(org.store, model="m", steps=[step("fallback")] * STEPS_MAX, provider="home", **common)
+
+
+def test_a_step_that_was_saved_before_may_name_what_is_gone() -> None:
+    org = Org()
+    gone = Step(model="was-there-once", saved=True)
+    set_chain(org.store, org="org_a", model="m", steps=[gone], catalog=CATALOG, at=NOON, by="user:usr_a")
+    assert org.chains.steps("m") == (gone,)
