@@ -22,7 +22,7 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def new_product() -> Iterator[Callable[[], Product]]:
     """Makes products in homes of their own; all are stopped at last."""
     made = ExitStack()
@@ -39,7 +39,7 @@ def new_product() -> Iterator[Callable[[], Product]]:
         yield make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_product(new_product: Callable[[], Product]) -> Product:
     return new_product().start()
 
@@ -50,6 +50,6 @@ def product(shared_product: Product) -> Product:
     return shared_product
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def key(shared_product: Product) -> str:
     return new_key(shared_product)

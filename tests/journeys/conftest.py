@@ -15,21 +15,21 @@ from tests.product import Product
 NewCustomer = Callable[..., Customer]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def new_home() -> Iterator[Callable[[], Path]]:
     """Makes homes that root's servers, which run as another user, can reach."""
     with ExitStack() as made:
         yield lambda: made.enter_context(folder_for_servers()) / "home"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def issuer() -> Iterator[Issuer]:
     """Who vouches for agents."""
     with Issuer() as issuer:
         yield issuer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def product(new_home: Callable[[], Path], issuer: Issuer) -> Iterator[Product]:
     agents = {"BR_AGENT_ISSUER": ISSUER, "BR_AGENT_AUDIENCE": AUDIENCE, "BR_AGENT_JWKS_URL": issuer.url}
     guard = {"BR_EGRESS_ALLOWED": "127.0.0.1", "BR_EGRESS_HTTP": "true"}  # webhooks of tests are on this machine
@@ -37,14 +37,14 @@ def product(new_home: Callable[[], Path], issuer: Issuer) -> Iterator[Product]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def operator(product: Product) -> Iterator[Operator]:
     made = Operator(product)
     yield made
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def new_customer(operator: Operator) -> NewCustomer:
     """Makes a customer with ₹100 and a full-scope key; `inr=` and the fields of `KeyTerms` change that."""
     return operator.customer
