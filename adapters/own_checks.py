@@ -17,7 +17,6 @@ from domain.byo.compliance import (
     Compliance,
     KeyCheck,
     chat_body,
-    failed,
     judge_bad_model,
     judge_chat,
     judge_key_by_chat,
@@ -157,9 +156,9 @@ async def _comply(target: Target, upstream: str, resolve: Resolve) -> Compliance
                 async with asyncio.timeout(max(SECONDS_MAX - (loop.time() - begun), 0)):
                     await demand(pool)
             except UpstreamFault as fault:
-                checks.append(failed(name, fault.message))
+                checks.append(Check(name, False, fault.message))
             except TimeoutError:
-                checks.append(failed(name, f"There was no whole answer within {SECONDS_MAX} s."))
+                checks.append(Check(name, False, f"There was no whole answer within {SECONDS_MAX} s."))
     checks.append(judge_time(round((loop.time() - begun) * 1000)))
     return Compliance(checks=tuple(checks), latency_ms=latency)
 

@@ -96,6 +96,7 @@ ROUTES: Mapping[str, str] = {
     "GET /docs/access": "public",
     "GET /docs/collections": "public",
     "GET /docs/monitoring": "public",
+    "GET /docs/own-keys": "public",
     "GET /docs/verify-ledger": "public",
     "GET /docs/webhooks": "public",
     "GET /docs/verify_ledger.py": "public",

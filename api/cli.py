@@ -835,7 +835,10 @@ def _seal(given: argparse.Namespace) -> None:
 
 def _vault_reseal(given: argparse.Namespace) -> None:
     with _app() as app:
-        resealed, of = app.vault.reseal()
+        try:
+            resealed, of = app.vault.reseal()
+        except ValueError as error:
+            raise Failure(f"{error}; name the sealing keys before it in BR_SEALING_KEYS too") from None
     words = f"{resealed} of {of} sealed anew; all now open by the first sealing key alone."
     _tell(given, {"resealed": resealed, "keys": of}, words)
 

@@ -17,6 +17,7 @@ from domain.inference.ports import UpstreamFault
 from domain.kernel.clock import DAY
 from domain.kernel.errors import Unavailable
 from domain.kernel.events import Event
+from domain.kernel.mail import Mail
 from domain.ledger.events import (
     CreditGranted,
     CreditHeld,
@@ -152,6 +153,22 @@ class FakeLedger:
             return denied
 
         return answer()
+
+
+class Letterbox:
+    """A mailer that keeps what it is given. `fault` is raised as long as it stands, each of `faults` once."""
+
+    def __init__(self) -> None:
+        self.mails: list[Mail] = []
+        self.fault: Exception | None = None
+        self.faults: list[Exception] = []
+
+    def send(self, mail: Mail) -> None:
+        if self.fault is not None:
+            raise self.fault
+        if self.faults:
+            raise self.faults.pop()
+        self.mails.append(mail)
 
 
 Step = bytes | float | UpstreamFault | Callable[[], None]

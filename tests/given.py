@@ -5,11 +5,13 @@ import os
 from dataclasses import dataclass
 
 from adapters.ledger import LedgerWriter
+from adapters.vault import Vault
 from domain.accounts.members import accept_invitation, invite_member
 from domain.accounts.person import email_digest, mailbox_digest, subject_digest
 from domain.accounts.service import create_org, create_workspace
 from domain.accounts.sign_in import Proof, Seal, SignedIn, session_expiry, sign_in, start_session
 from domain.accounts.teams import found_team
+from domain.byo.own import EndpointTerms, add_endpoint, check_terms, save_key
 from domain.kernel.clock import DAY
 from domain.kernel.money import rupees
 from domain.kernel.store import Store
@@ -200,3 +202,29 @@ def given_member(
     digests = {email_digest(PEPPER, email)}
     accept_invitation(store, org=org, invitation=invitation, person=person, email_digests=digests, at=at)
     return person
+
+
+def given_own_key(store: Store, vault: Vault, org: str, provider: str, *, host: str, at: int = NOON, by: str) -> None:
+    """The org's key for a provider, saved without a try."""
+    save_key(
+        store,
+        org=org,
+        provider=provider,
+        host=host,
+        sealed=vault.seal(org, "sk-given", bound_to=host),
+        mask="…",
+        label="",
+        always_use=False,
+        verified=False,
+        discovered=(),
+        at=at,
+        by=by,
+    )
+
+
+def given_endpoint(store: Store, org: str, endpoint: str, *, at: int = NOON, by: str) -> None:
+    """An endpoint of the org without a key, saved without a test."""
+    terms = EndpointTerms(
+        name="Box", model="llama", base_url="https://llm.example.com/v1", upstream="llama", residency=None
+    )
+    add_endpoint(store, org=org, endpoint=endpoint, terms=check_terms(terms), sealed="", mask="", at=at, by=by)

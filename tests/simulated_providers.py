@@ -22,6 +22,14 @@ class Simulated:
     def play(self, script: str, *, provider: str | None = None, model: str | None = None) -> None:
         self._client.post(f"{self.url}/script", json={"provider": provider, "model": model, "script": script})
 
+    def take_keys(self, provider: str, *keys: str) -> None:
+        """From now on, the provider refuses all keys but these."""
+        self._client.post(f"{self.url}/keys", json={"provider": provider, "keys": keys})
+
+    def reset(self) -> None:
+        """Forgets scripts, keys and what came so far."""
+        self._client.post(f"{self.url}/reset")
+
     def requests(self) -> list[dict[str, Any]]:
         return list(self._client.get(f"{self.url}/requests?limit=1000").json()["requests"])
 

@@ -188,8 +188,9 @@ class Provider:
                 raise BadRequest("Incorrect API key provided", code="invalid_api_key", param=None)
             if refused is not None:
                 raise refused
+            ruled = any(rule.model == model and rule.provider in (None, provider) for rule in self.rules)
             call.script = self._script(request, provider=provider, model=model)
-            if model.startswith(_NO_MODEL) and not any(rule.model == model for rule in self.rules):
+            if model.startswith(_NO_MODEL) and not ruled:
                 await call.refuse(404, f"The model `{model}` does not exist", code="model_not_found", param="model")
                 return
             if dialect is not None:

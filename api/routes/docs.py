@@ -30,6 +30,12 @@ def show_collections() -> Response:
     return _text("collections.md", media_type="text/markdown")
 
 
+@router.get("/docs/own-keys", response_class=Response)
+def show_own_keys() -> Response:
+    """How an org calls on its own keys and endpoints, for one call or saved. Markdown."""
+    return _text("own_keys.md", media_type="text/markdown")
+
+
 @router.get("/docs/webhooks", response_class=Response)
 def show_webhooks() -> Response:
     """What webhooks are told, how to verify it, and when it is sent again. Markdown."""

@@ -23,6 +23,7 @@ from domain.byo.own import (
     EndpointTerms,
     Own,
     add_endpoint,
+    check_base_url,
     check_terms,
     host_of,
     mask_of,
@@ -92,7 +93,7 @@ def create_endpoint(wanted: NewEndpoint, caller: AdminActor, app: Services) -> o
 )
 def test_endpoint(wanted: EndpointToTest, caller: AdminActor, app: Services) -> object:
     """The same test, and nothing is saved."""
-    base_url = app.egress.check_url(wanted.base_url, param="base_url").rstrip("/")
+    base_url = check_base_url(app.egress.check_url(wanted.base_url, param="base_url"))
     report = app.own_checks.check_endpoint(base_url, wanted.upstream_model, wanted.secret)
     return {"ok": report.passed, "compliance": compliance_report(report)}
 

@@ -70,7 +70,10 @@ class OwnModelList(BaseModel):
 class EndpointToTest(BaseModel):
     """An OpenAI-compatible deployment: `base_url` is what `/chat/completions` is put behind."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"base_url": "https://llm.example.com/v1", "upstream_model": "llama-3.3"}},
+    )
 
     base_url: str
     upstream_model: str

@@ -101,11 +101,6 @@ def judge_time(milliseconds: int) -> Check:
     return Check("time", passed, f"All of it took {seconds:.1f} s; {SECONDS_MAX} s are allowed.")
 
 
-def failed(name: CheckName, why: str) -> Check:
-    """A demand that could not even be tried."""
-    return Check(name, False, why)
-
-
 # Keys for providers
 
 

@@ -224,9 +224,14 @@ def check_terms(terms: EndpointTerms) -> EndpointTerms:
             "'residency' is an ISO country of two letters, such as IN, or null, which counts as abroad.",
             param="residency",
         )
-    if "?" in terms.base_url:
+    return replace(terms, name=name, base_url=check_base_url(terms.base_url), residency=residency)
+
+
+def check_base_url(url: str) -> str:
+    """The URL without a slash at its end. Raises Invalid `invalid_request` for one with a query."""
+    if "?" in url:
         raise Invalid("invalid_request", "'base_url' must have no query; paths are put behind it.", param="base_url")
-    return replace(terms, name=name, base_url=terms.base_url.rstrip("/"), residency=residency)
+    return url.rstrip("/")
 
 
 def add_endpoint(

@@ -63,12 +63,14 @@ class Run:
                 cost_unknown=cost_unknown,
             )
         )
-        if counts:
+        if counts and not route.given:
             failed = Outcome(route=circuit_name(route), at=self.services.clock(), failed=True)
             self.services.health.observe(failed)
 
     def observe(self, route: Route, *, begun: int, latency_micros: int, output_tokens: int) -> None:
         """Tells how a route did that has answered: the time to its first token (0: not known) and its pace."""
+        if route.given:
+            return
         now = self.services.clock()
         pace = output_tokens * 1_000 * SECOND // (now - begun) if now > begun else 0
         self.services.health.observe(

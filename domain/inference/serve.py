@@ -157,9 +157,7 @@ async def _refused_by(run: Run, route: Route, wire: Wire, reply: Reply, *, begun
     except UpstreamFault as fault:
         told = fault.message
     about_key = status in (401, 402, 403)
-    # What a provider thinks of a key that came with one request says nothing of the org's next.
-    counts = should_fail_over(status) and not (about_key and route.given)
-    run.record(route, "status", begun=begun, status=reply.status, counts=counts)
+    run.record(route, "status", begun=begun, status=reply.status, counts=should_fail_over(status))
     if about_key and route.owner:
         return f"HTTP {status}: it does not serve on your own key; look at the key and its account there"
     if should_fail_over(status):

@@ -30,7 +30,9 @@ NOTHING_OBSERVED: Health = MappingProxyType({})
 
 def circuit_name(route: Route) -> str:
     """`provider/model`; for calls on an org's own key or endpoint `org:provider/model`, so that what is wrong with
-    those never turns others away."""
+    those never turns others away. Empty where the key came with the request: of those nothing is remembered."""
+    if route.given:
+        return ""
     name = f"{route.provider}/{route.model}"
     return f"{route.owner}:{name}" if route.owner else name
 

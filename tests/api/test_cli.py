@@ -184,3 +184,13 @@ def test_settings_catalog_and_routes_can_be_checked(run: Run, tmp_path: Path) ->
     (tmp_path / "providers" / "bad.toml").write_text('id = "bad"\nname = 7\n')
     found = run("catalog", "check", expect=1, BHARATROUTER_CATALOG_DIR=str(tmp_path))
     assert "bad.toml" in found.stdout
+
+
+def test_what_is_sealed_is_sealed_anew_by_the_first_sealing_key(run: Run) -> None:
+    run("org", "create", "--name", "A", "--email", "a@example.org")
+    first, second = "a" * 40, "b" * 40
+    for keys, resealed in ((first, 1), (f"{second},{first}", 1), (second, 0)):
+        made = json.loads(run("vault", "reseal", "--json", BR_SEALING_KEYS=keys).stdout)
+        assert made == {"resealed": resealed, "keys": 1}
+    assert "BR_SEALING_KEYS" in run("vault", "reseal", expect=1, BR_SEALING_KEYS=first).stderr
+    assert "32" in run("vault", "reseal", expect=1, BR_SEALING_KEYS="short").stderr

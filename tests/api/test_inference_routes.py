@@ -594,7 +594,7 @@ def test_a_quote_is_what_the_call_then_holds() -> None:
 
 def test_a_quote_for_neither_messages_nor_input_asks_for_messages() -> None:
     async def play(edge: Edge) -> None:
-        for body, param in (({"model": "sim-2c"}, "messages"), (embed(upstream_key="x"), "upstream_key")):
+        for body, param in (({"model": "sim-2c"}, "messages"), (embed(sangam="x"), "sangam")):
             reply = await edge.ask(request(body, path=QUOTE))
             assert (reply.status, reply.json["error"]["param"]) == (400, param)
 

@@ -15,11 +15,25 @@ from tests.api.browser import ORIGIN
 from tests.api.test_management import Client, served
 from tests.api.test_people import Browser, browser, join, team_of
 from tests.api.test_refunds import ADDRESS, ask, pay
-from tests.given import PEPPER, Minted, given_invitation, given_key, given_session, given_workspace
+from tests.given import (
+    PEPPER,
+    Minted,
+    given_endpoint,
+    given_invitation,
+    given_key,
+    given_own_key,
+    given_session,
+    given_workspace,
+)
 from tests.simulated_razorpay import KEY_ID, KEY_SECRET, Simulated, simulated_razorpay
 
-NOBODYS = {"GET /me/billing/pin/{pin}", "PUT /me/routing/{model:path}", "DELETE /me/routing/{model:path}"}
-"""What is named in these is of no org; the last two act on what the caller's own org has of it."""
+NOBODYS = {
+    "GET /me/billing/pin/{pin}",
+    "PUT /me/byok/{provider}",
+    "PUT /me/routing/{model:path}",
+    "DELETE /me/routing/{model:path}",
+}
+"""What is named in these is of no org; all but the first act on what the caller's own org has of it."""
 WALKED = sorted(
     route for route in ROUTES if "{" in route and re.search(r" /(me|v1/requests)/", route) and route not in NOBODYS
 )
@@ -51,6 +65,7 @@ def client(razorpay: Simulated, database_url: str, tmp_path: Path) -> Iterator[C
         razorpay_url=razorpay.url,
         razorpay_key_id=KEY_ID,
         razorpay_key_secret=KEY_SECRET,
+        simulator_url="http://127.0.0.1:9",  # where nobody listens
     )
     services = build(settings, database_url=database_url, redis_url="", environment={}, pepper=PEPPER)
     Runner(database_url).prepare()
@@ -91,6 +106,9 @@ def everything_of(asha: Browser, razorpay: Simulated) -> Mapping[str, str]:
     alert = asha("POST", f"/me/collections/{collection}/alerts", alert).json()["id"]
     webhook = asha("POST", "/me/webhooks", {"url": "https://hooks.example.com/"}).json()["id"]
     delivery = asha("POST", f"/me/webhooks/{webhook}/test").json()["id"]
+    given_own_key(app.store, app.vault, team, "openai", host="127.0.0.1", at=at, by=by)
+    given_endpoint(app.store, team, "end_theirs", at=at, by=by)
+    app.directory.catch_up()
     payment = pay(client, razorpay, key)
     refund = ask(client, key, payment, amount_inr=25).json()["id"]
     served(client, key, "req_theirs")
@@ -101,6 +119,8 @@ def everything_of(asha: Browser, razorpay: Simulated) -> Mapping[str, str]:
         "billing/documents": document,
         "billing/receipts": payment,
         "billing/refunds": refund,
+        "byok": "openai",
+        "endpoints": "end_theirs",
         "collections": collection,
         "collections/import": collection,
         "invitations": "inv_asha",
@@ -128,7 +148,7 @@ def test_what_is_another_orgs_is_not_there(client: Client, razorpay: Simulated) 
     store, at, by = client.services.store, client.services.clock(), "user:usr_asha"
     wrong, seen = [], []
     # What ends something goes last, and the org itself last of all: each thing is there until its owner has shown it.
-    for route in sorted(WALKED, key=lambda route: (route.startswith("DELETE"), "/orgs/" in route)):
+    for route in sorted(WALKED, key=lambda route: (route.startswith("DELETE"), "/orgs/" in route, -route.count("{"))):
         method, _, path = route.partition(" ")
         of = re.sub(r"^/(me|v1)/|/\{.*", "", path)
         there = re.sub(r"\{[^}]+\}", lambda place, of=of: theirs.get(place[0], theirs[of]), path)

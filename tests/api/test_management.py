@@ -37,6 +37,7 @@ class Client:
 
     def __call__(self, method: str, path: str, key: str = "", json: Any = None, **more: Any) -> httpx.Response:
         headers = ({"authorization": f"Bearer {key}"} if key else {}) | more.pop("headers", {})
+        beside = more.pop("beside", ())
         if json is not None:
             more["json"] = json
 
@@ -48,7 +49,7 @@ class Client:
         reply = asyncio.run(call())
         assert reply.headers["x-br-request-id"] == reply.headers["x-request-id"]
         if reply.status_code >= 400:
-            assert set(reply.json()) == {"error"}
+            assert set(reply.json()) == {"error", *beside}
             assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
         return reply
 

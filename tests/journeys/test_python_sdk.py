@@ -272,7 +272,7 @@ ERRORS: list[tuple[type[openai.APIStatusError], int, str, Provoke]] = [
     (openai.BadRequestError, 400, "invalid_request", ask(model="sim-err422")),
     (openai.BadRequestError, 400, "invalid_request", ask(messages=None)),
     (openai.BadRequestError, 400, "no_route", ask(extra_body={"provider": "sarvam"})),
-    (openai.BadRequestError, 400, "unsupported_parameter", ask(extra_body={"upstream_key": "sk-own"})),
+    (openai.BadRequestError, 400, "unsupported_parameter", ask(extra_body={"sangam": {}})),
     (openai.InternalServerError, 502, "all_routes_failed", ask(model="sim-err500")),
     (openai.InternalServerError, 502, "all_routes_failed", ask(model="sim-err401")),
     (openai.InternalServerError, 502, "all_routes_failed", ask(model="sim-err500", stream=True)),

@@ -18,7 +18,6 @@ from adapters.settings import Settings
 from adapters.wiring import App, build
 from domain.accounts.service import create_org, update_workspace
 from domain.kernel.clock import DAY, SECOND, ist_month
-from domain.kernel.mail import Mail
 from domain.kernel.money import rupees
 from domain.kernel.store import fold
 from domain.keys.service import KeyTerms
@@ -42,6 +41,7 @@ from projections.runner import Runner
 from projections.webhooks import deliveries_of
 from tests.adapters.bookings import hold_of, settlement_of
 from tests.documents import given_document
+from tests.fakes import Letterbox
 from tests.given import Minted, given_key, given_workspace
 from tests.hooks import Received, receiver
 from workers.deliver_webhooks import run
@@ -63,22 +63,9 @@ class Clock:
         self.ahead += int(seconds * SECOND)
 
 
-class Letterbox:
-    def __init__(self) -> None:
-        self.mails: list[Mail] = []
-
-    def send(self, mail: Mail) -> None:
-        self.mails.append(mail)
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def box() -> Letterbox:
-    return Letterbox()
 
 
 @pytest.fixture

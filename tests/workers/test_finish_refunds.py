@@ -1,11 +1,9 @@
 """Refunds that a crash or a silent gateway left half done are finished by the job, and none is made twice."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from adapters.settings import Settings
@@ -16,37 +14,10 @@ from domain.payments.refunds import Refund
 from projections.runner import Runner
 from projections.verify import verify
 from tests.domain.payments.refund_scene import RefundingGateway
-from tests.domain.payments.till import PlainSeals, given_order, make_till
-from tests.given import given_org
+from tests.domain.payments.till import given_order, make_till
+from tests.workers.scene import project
 from workers.finish_refunds import run as finish_refunds
 from workers.jobs import find_jobs
-
-
-@pytest.fixture
-def gateway() -> RefundingGateway:
-    return RefundingGateway()
-
-
-@pytest.fixture
-def app(database_url: str, gateway: RefundingGateway, tmp_path: Path) -> Iterator[App]:
-    app = build(
-        Settings(home=tmp_path),
-        database_url=database_url,
-        redis_url="",
-        environment={},
-        pepper=b"p",
-        payments=gateway,
-        vault=PlainSeals(),
-    )
-    Runner(database_url).prepare()
-    given_org(app.store, inr=0, at=app.clock())
-    yield app
-    app.close()
-
-
-def project(app: App) -> None:
-    with psycopg.connect(app.database_url, autocommit=True) as connection:
-        Runner(app.database_url).step(connection)
 
 
 def requested(app: App, gateway: RefundingGateway, id: str) -> Refund:

@@ -23,11 +23,11 @@ from domain.accounts.org import Org
 from domain.accounts.service import create_org
 from domain.kernel.clock import DAY
 from domain.kernel.events import Event
-from domain.kernel.mail import Mail, MailDelayed, MailRefused, MailUnreachable
+from domain.kernel.mail import MailDelayed, MailRefused, MailUnreachable
 from domain.kernel.store import fold
 from projections import invitations
 from projections.runner import Copy, Runner
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, Letterbox
 from tests.given import PEPPER, given_invitation, given_person, given_team
 from tests.projections.history import START, Line
 from tests.test_replay import history_in, sums_of
@@ -35,22 +35,6 @@ from workers.letters import owner_address
 from workers.mail_invitations import run
 
 OWNER = "user:usr_asha"
-
-
-class Letterbox:
-    def __init__(self) -> None:
-        self.mails: list[Mail] = []
-        self.fault: Exception | None = None
-
-    def send(self, mail: Mail) -> None:
-        if self.fault is not None:
-            raise self.fault
-        self.mails.append(mail)
-
-
-@pytest.fixture
-def box() -> Letterbox:
-    return Letterbox()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from domain.collections.collection import SLUG_ENTROPY_BYTES
 from domain.collections.service import Draft, create_collection, delete_collection
 from domain.kernel.clock import DAY
 from domain.kernel.events import Event
-from domain.kernel.mail import Mail, MailDelayed, MailRefused, MailUnreachable
+from domain.kernel.mail import MailDelayed, MailRefused, MailUnreachable
 from domain.kernel.money import rupees
 from domain.ledger.credit import grant_credit
 from domain.ledger.events import Attempt, HoldReleased
@@ -39,7 +39,7 @@ from domain.monitoring.monitors import set_alert, set_monitored
 from domain.routing.needs import Step
 from projections.monitoring import health_of
 from projections.runner import Runner
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, Letterbox
 from tests.given import PEPPER, given_member, given_org, given_person, given_team
 from tests.product import write_catalog
 from tests.projections.history import append
@@ -50,26 +50,10 @@ STEPS = (Step(model="steady", provider="sim-india"), Step(model="steady"), Step(
 OWNER = "user:usr_asha"
 
 
-class Letterbox:
-    def __init__(self) -> None:
-        self.mails: list[Mail] = []
-        self.fault: Exception | None = None
-
-    def send(self, mail: Mail) -> None:
-        if self.fault is not None:
-            raise self.fault
-        self.mails.append(mail)
-
-
 @pytest.fixture(scope="module")
 def providers() -> Iterator[Simulated]:
     with simulated_providers() as simulated:
         yield simulated
-
-
-@pytest.fixture
-def box() -> Letterbox:
-    return Letterbox()
 
 
 @pytest.fixture

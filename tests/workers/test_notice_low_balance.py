@@ -12,12 +12,13 @@ from adapters.settings import Settings
 from adapters.wiring import App, build
 from domain.accounts.service import create_org
 from domain.kernel.clock import DAY, SECOND
-from domain.kernel.mail import Mail, MailUnreachable
+from domain.kernel.mail import MailUnreachable
 from domain.kernel.money import rupees
 from domain.ledger.credit import grant_credit
 from domain.payments.billing import set_low_balance
 from domain.payments.events import LowBalanceNoticed
 from projections.runner import Runner
+from tests.fakes import Letterbox
 from workers.notice_low_balance import run
 
 ORG = "org_a"
@@ -30,28 +31,9 @@ class Clock:
         return self.at
 
 
-class Letterbox:
-    def __init__(self) -> None:
-        self.mails: list[Mail] = []
-        self.away = False
-        self.faults: list[Exception] = []
-
-    def send(self, mail: Mail) -> None:
-        if self.away:
-            raise MailUnreachable("nobody there")
-        if self.faults:
-            raise self.faults.pop()
-        self.mails.append(mail)
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def box() -> Letterbox:
-    return Letterbox()
 
 
 @pytest.fixture
@@ -145,9 +127,9 @@ def test_a_late_read_model_and_many_workers_bring_no_second_mail(
 
 
 def test_a_mail_server_that_is_away_costs_the_mail_but_brings_no_second_one(app: App, box: Letterbox) -> None:
-    box.away = True
+    box.fault = MailUnreachable("nobody there")
     assert run(app) == 0
-    box.away = False
+    box.fault = None
     project(app)
     assert run(app) == 0
     assert not box.mails

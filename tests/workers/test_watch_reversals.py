@@ -1,55 +1,23 @@
 """Disputes and refunds whose webhooks were all lost are found all the same; one that is at fault keeps no other."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
-from adapters.settings import Settings
-from adapters.wiring import App, build
+from adapters.wiring import App
 from domain.kernel.clock import SECOND
 from domain.kernel.errors import Conflict, Refusal, Unavailable
 from domain.kernel.money import rupees
 from domain.payments.ports import DisputeStatus, GatewayDispute
 from projections.payments import payments_set_aside
-from projections.runner import Runner
 from projections.verify import verify
 from tests.domain.payments.refund_scene import RefundingGateway
-from tests.domain.payments.till import PlainSeals, given_order, make_till
-from tests.given import given_org
+from tests.domain.payments.till import given_order, make_till
+from tests.workers.scene import project
 from workers.jobs import find_jobs
 from workers.watch_reversals import DISPUTES_WATCHED
 from workers.watch_reversals import run as watch_reversals
-
-
-@pytest.fixture
-def gateway() -> RefundingGateway:
-    return RefundingGateway()
-
-
-@pytest.fixture
-def app(database_url: str, gateway: RefundingGateway, tmp_path: Path) -> Iterator[App]:
-    app = build(
-        Settings(home=tmp_path),
-        database_url=database_url,
-        redis_url="",
-        environment={},
-        pepper=b"p",
-        payments=gateway,
-        vault=PlainSeals(),
-    )
-    Runner(database_url).prepare()
-    given_org(app.store, inr=0, at=app.clock())
-    yield app
-    app.close()
-
-
-def project(app: App) -> None:
-    with psycopg.connect(app.database_url, autocommit=True) as connection:
-        Runner(app.database_url).step(connection)
 
 
 def paid(app: App, gateway: RefundingGateway) -> str:

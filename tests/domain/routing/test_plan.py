@@ -348,7 +348,8 @@ _health = st.dictionaries(st.tuples(st.sampled_from(_PROVIDERS), _names).map("/"
 
 def is_slip(step: Step, offered: Catalog) -> bool:
     """A model that nobody has, and that is not spelled like an org's own."""
-    own = step.model.startswith("byoe:") or step.model.partition("/")[0] in offered.providers
+    endpoint = step.model.startswith("byoe:") or (step.provider or "").startswith("byoe:")
+    own = endpoint or step.model.partition("/")[0] in offered.providers
     return step.model not in offered.models and not (step.saved or own)
 
 
