@@ -1,6 +1,6 @@
-"""What each key and workspace has used of its monthly budget and daily calls, by the rules that admit requests.
+"""What each key and workspace has used of its monthly budget, by the rules that admit requests.
 
-A request counts in the month and day (India time) of its hold, whenever it ends: the guards of the ledger do the same,
+A request counts in the month (India time) of its hold, whenever it ends: the guards of the ledger do the same,
 so that what a limit shows is what the limit sees.
 """
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from domain.kernel.clock import ist_day, ist_month
+from domain.kernel.clock import ist_month
 from domain.ledger.events import CreditHeld, HoldExpired, HoldExtended, HoldReleased, RequestSettled
 from projections.base import (
     Connection,
@@ -32,49 +32,40 @@ create table budgets (
     held bigint not null,
     primary key (scope, month)
 ) with (fillfactor = 50);
-create table daily_calls (
-    scope text collate "C" not null,
-    day bigint not null,
-    calls bigint not null,
-    primary key (scope, day)
-) with (fillfactor = 50);
 create table budget_holds (
     request text collate "C" primary key,
     key text collate "C" not null,
     workspace text collate "C" not null,
-    day bigint not null
+    month bigint not null
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
 """
 
 _BUDGETS = Sums("budgets", keys={"scope": "text", "month": "bigint"}, sums=("used", "held"))
-_DAILY_CALLS = Sums("daily_calls", keys={"scope": "text", "day": "bigint"}, sums=("calls",))
 
-
-# Who holds and since which day: the key, the workspace, the day. What those did together: calls, used, held.
+# Who holds and since which month: the key, the workspace, the month. What those did together: used, held.
 _Place = tuple[str, str, int]
 _Sums = list[int]
 
 
 class Budgets(Fold):
     def __init__(self) -> None:
-        self._sums: defaultdict[_Place, _Sums] = defaultdict(lambda: [0, 0, 0])
+        self._sums: defaultdict[_Place, _Sums] = defaultdict(lambda: [0, 0])
         self._opened: dict[str, tuple[_Place, _Sums]] = {}
         self._of_before: list[tuple[str, int, int]] = []
         self._ended_of_before: list[str] = []
 
     @on(CreditHeld, "key", "workspace", "amount")
     def held(self, event: CreditHeld, stream: str, position: int) -> None:
-        place = event.key, event.workspace, day_of(event.at)
+        place = event.key, event.workspace, month_of_day(day_of(event.at))
         sums = self._sums[place]
-        sums[0] += 1
-        sums[2] += event.amount
+        sums[1] += event.amount
         self._opened[stream[8:]] = place, sums
 
     @on(HoldExtended, "amount")
     def extended(self, event: HoldExtended, stream: str, position: int) -> None:
         request = stream[8:]
         if request in self._opened:
-            self._opened[request][1][2] += event.amount
+            self._opened[request][1][1] += event.amount
         else:
             self._of_before.append((request, 0, event.amount))
 
@@ -94,63 +85,55 @@ class Budgets(Fold):
             self._ended_of_before.append(request)
         else:
             sums = opened[1]
-            sums[1] += cost
-            sums[2] -= held
+            sums[0] += cost
+            sums[1] -= held
 
     def flush(self, cursor: Cursor) -> None:
         self._resolve(cursor)
         if self._opened:
-            keys, workspaces, days = zip(*(place for place, _ in self._opened.values()), strict=True)
+            keys, workspaces, months = zip(*(place for place, _ in self._opened.values()), strict=True)
             cursor.execute(
-                "insert into budget_holds (request, key, workspace, day)"
+                "insert into budget_holds (request, key, workspace, month)"
                 " select * from unnest(%s::text[], %s::text[], %s::text[], %s::bigint[])",
-                [text_array([*self._opened]), text_array(keys), text_array(workspaces), number_array(days)],
+                [text_array([*self._opened]), text_array(keys), text_array(workspaces), number_array(months)],
             )
         budgets: defaultdict[tuple[str, int], _Sums] = defaultdict(lambda: [0, 0])
-        daily_calls: defaultdict[tuple[str, int], _Sums] = defaultdict(lambda: [0])
-        for (key, workspace, day), (calls, used, held) in self._sums.items():
+        for (key, workspace, month), (used, held) in self._sums.items():
             for scope in (key, workspace):
-                budget = budgets[scope, month_of_day(day)]
+                budget = budgets[scope, month]
                 budget[0] += used
                 budget[1] += held
-                if calls:
-                    daily_calls[scope, day][0] += calls
         _BUDGETS.add(cursor, budgets)
-        _DAILY_CALLS.add(cursor, daily_calls)
 
     def _resolve(self, cursor: Cursor) -> None:
         """Brings in what happened to holds that an earlier batch has seen."""
         if self._of_before:
             cursor.execute(
-                "select request, key, workspace, day from budget_holds where request = any(%s::text[])",
+                "select request, key, workspace, month from budget_holds where request = any(%s::text[])",
                 [text_array([request for request, _, _ in self._of_before])],
             )
-            places = {request: (key, workspace, day) for request, key, workspace, day in cursor}
+            places = {request: (key, workspace, month) for request, key, workspace, month in cursor}
             for request, used, held in self._of_before:
                 if request in places:
                     sums = self._sums[places[request]]
-                    sums[1] += used
-                    sums[2] += held
+                    sums[0] += used
+                    sums[1] += held
         if self._ended_of_before:
             cursor.execute(
                 "delete from budget_holds where request = any(%s::text[])", [text_array(self._ended_of_before)]
             )
 
 
-PROJECTION = Projection("budgets", 1, TABLES, Budgets, weight=7)
+PROJECTION = Projection("budgets", 2, TABLES, Budgets, weight=7)
 
 
 def budget_of(connection: Connection, scope: str, *, now: int) -> dict[str, Any]:
-    """`used` and `held` nano-rupees in the current month and `calls` today, of a key or workspace at `now`."""
+    """`used` and `held` nano-rupees of a key or workspace in the current month at `now`."""
     cursor = connection.cursor(row_factory=dict_row)
     row = cursor.execute(
-        """
-        select coalesce(max(used), 0)::bigint as used, coalesce(max(held), 0)::bigint as held,
-            coalesce((select calls from view_budgets.daily_calls where scope = %(scope)s and day = %(day)s), 0)
-                ::bigint as calls
-        from view_budgets.budgets where scope = %(scope)s and month = %(month)s
-        """,
-        {"scope": scope, "month": ist_month(now), "day": ist_day(now)},
+        "select coalesce(max(used), 0)::bigint as used, coalesce(max(held), 0)::bigint as held"
+        " from view_budgets.budgets where scope = %s and month = %s",
+        [scope, ist_month(now)],
     ).fetchone()
     assert row is not None
     return row

@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from domain.kernel.clock import ist_day
 from domain.ledger.account import Account
-from domain.ledger.events import CreditHeld, HoldExpired, HoldReleased, RequestRefused, RequestSettled
+from domain.ledger.events import HoldExpired, HoldReleased, RequestRefused, RequestSettled
 from domain.ledger.guards import Guards, evolve
 from projections.base import Cursor, find_all
 from projections.runner import Copy, Runner, head_of
@@ -64,7 +63,7 @@ def test_tables_do_not_depend_on_where_batches_end(database_url: str, steps: lis
 def test_tables_say_what_the_ledger_decided_by(database_url: str, steps: list, ends: list[int]) -> None:
     lines = play(steps)
     guards = Guards()
-    accounts, spent, endings, calls = defaultdict(Account), defaultdict(int), Counter(), Counter()
+    accounts, spent, endings = defaultdict(Account), defaultdict(int), Counter()
     for stream, event in lines:
         evolve(guards, stream, event)
         if stream.startswith("account:"):
@@ -76,9 +75,6 @@ def test_tables_say_what_the_ledger_decided_by(database_url: str, steps: list, e
                 endings[event.org, "settled"] += 1
             case HoldReleased() | HoldExpired() | RequestRefused():
                 endings[event.org] += 1
-            case CreditHeld():
-                calls[event.key, ist_day(event.at)] += 1
-                calls[event.workspace, ist_day(event.at)] += 1
     with history_in(database_url, lines) as (cursor, before, head):
         stops = sorted({before, *(min(before + end, head) for end in ends), head})
         filled(cursor, "__live", stops=stops, indexes=True).use(cursor)
@@ -105,8 +101,6 @@ def test_tables_say_what_the_ledger_decided_by(database_url: str, steps: list, e
         for scope, allowance in guards.allowances.items():
             cursor.execute("select used, held from budgets where scope = %s and month = %s", [scope, allowance.month])
             assert (cursor.fetchone() or (0, 0)) == (allowance.used, allowance.held)
-        cursor.execute("select scope, day, calls from daily_calls")
-        assert {(scope, day): number for scope, day, number in cursor} == calls
         cursor.execute("select request, held from requests_open")
         assert dict(cursor.fetchall()) == {request: hold.amount for request, hold in guards.holds.items()}
 
