@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 
 from domain.catalog.model import key_source
 from domain.kernel.clock import DAY, IST_OFFSET, ist_day
-from domain.ledger.events import Attempt, HoldReleased, RequestSettled
+from domain.ledger.events import HoldReleased, RequestSettled
 from domain.monitoring.events import Checked, IncidentChanged, IncidentClosed, IncidentOpened
 from domain.monitoring.incidents import FORGOTTEN_MINUTES, MINUTE, NEWS_MINUTES, Incidents, Minute
 from domain.routing.replies import counts_against
@@ -70,36 +70,29 @@ where incident = %s
 
 class Status(Fold):
     def __init__(self) -> None:
-        self._days: defaultdict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
-        self._minutes: defaultdict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0])
-        self._seen: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+        # By route and minute: answered, failed, when last called, when last checked
+        self._rows: defaultdict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         self._changes: list[tuple[LiteralString, list[Any]]] = []
 
     @on(RequestSettled, "attempts")
     @on(HoldReleased, "attempts")
     def ended(self, event: RequestSettled | HoldReleased, stream: str, position: int) -> None:
+        at = event.at
         for attempt in event.attempts:
-            self._attempted(attempt, event.at)
-
-    def _attempted(self, attempt: Attempt, at: int) -> None:
-        served = attempt.end == "served"
-        if key_source(attempt.route) == "platform" and (served or counts_against(attempt.end, attempt.status)):
-            self._count(attempt.route, at, answered=served, called=True)
+            answered = attempt.end == "served"
+            if answered or counts_against(attempt.end, attempt.status):
+                row = self._rows[attempt.route, at // MINUTE]
+                row[not answered] += 1
+                if at > row[2]:
+                    row[2] = at
 
     @on(Checked, "pings")
     def checked(self, event: Checked, stream: str, position: int) -> None:
         for ping in event.pings:
             if ping.end != "no_route" and not ping.own:
-                self._count(f"{ping.provider}/{ping.model}", event.at, answered=ping.answered, called=False)
-
-    def _count(self, route: str, at: int, *, answered: bool, called: bool) -> None:
-        place = 0 if answered else 1
-        self._days[route.partition("/")[0], day_of(at)][place] += 1
-        self._minutes[at // MINUTE, route][place] += 1
-        seen = self._seen[route]
-        seen[1] = max(seen[1], at)
-        if called:
-            seen[0] = max(seen[0], at)
+                row = self._rows[f"{ping.provider}/{ping.model}", event.at // MINUTE]
+                row[not ping.answered] += 1
+                row[3] = max(row[3], event.at)
 
     @on(IncidentOpened)
     def opened(self, event: IncidentOpened, stream: str, position: int) -> None:
@@ -119,11 +112,24 @@ class Status(Fold):
         self._changes.append((statement, [event.at, event.reason, event.incident]))
 
     def flush(self, cursor: Cursor) -> None:
-        _PROVIDER_DAYS.add(cursor, self._days)
-        _ROUTE_MINUTES.add(cursor, self._minutes)
-        if self._minutes:
+        days: defaultdict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
+        minutes: dict[tuple[int, str], list[int]] = {}
+        seen: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+        for (route, minute), (answered, failed, called, checked) in self._rows.items():
+            if key_source(route) != "platform":
+                continue
+            minutes[minute, route] = [answered, failed]
+            day = days[route.partition("/")[0], day_of(minute * MINUTE)]
+            day[0] += answered
+            day[1] += failed
+            last = seen[route]
+            last[0] = max(last[0], called)
+            last[1] = max(last[1], called, checked)
+        _PROVIDER_DAYS.add(cursor, days)
+        _ROUTE_MINUTES.add(cursor, minutes)
+        if minutes:
             self._changes.append((_FORGET, [MINUTES_KEPT]))
-        self._changes += [(_SEEN, [route, called, seen]) for route, (called, seen) in self._seen.items()]
+        self._changes += [(_SEEN, [route, *moments]) for route, moments in seen.items()]
         execute_all(cursor, self._changes)
 
 
