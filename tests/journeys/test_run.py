@@ -188,7 +188,7 @@ def test_the_readmes_commands_work(product: Product, tmp_path: Path) -> None:
             continue
         product.cli(*words)
         ran += 1
-    assert ran == 10
+    assert ran == 11
 
 
 def test_the_readmes_provider_is_one_that_can_be_added(product: Product, tmp_path: Path) -> None:
