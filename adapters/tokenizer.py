@@ -1,11 +1,15 @@
 """Counts tokens where a provider reports none. The vocabulary takes half a second and 45 MB, so it waits for a need."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
 TEXT_CHARACTERS_MAX = 2_000_000
 BYTES_PER_TOKEN = 3
+
+_thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
+"""More would not count faster, and the first that come would each load the vocabulary."""
 
 
 @cache
@@ -26,4 +30,4 @@ class ThreadedTokenizer:
     """Implements `domain.inference.outlet.Tokenizer` without holding up the event loop."""
 
     async def count(self, text: str) -> int:
-        return await asyncio.to_thread(count_tokens, text)
+        return await asyncio.get_running_loop().run_in_executor(_thread, count_tokens, text)
