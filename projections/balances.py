@@ -31,6 +31,7 @@ from domain.ledger.events import (
 from domain.ledger.statement import USAGE, Entry, Statement, check_month, days_of_month, make_statement
 from domain.payments.events import ChargebackOpened, RefundRequested
 from projections.base import Connection, Cursor, Fold, Projection, Sums, clean, day_of, on
+from projections.requests import LONG
 
 # A line for each fact of an account: `amount` is what it did to the balance, `withheld` to the part that is set aside,
 # `spent` what calls had cost by then in all. `reference` is the lot, or that under which credit was withheld.
@@ -248,11 +249,10 @@ def balance_as_of(connection: Connection, org: str, *, at: int) -> dict[str, int
                         where org = %(org)s and held_at <= %(at)s
                     union all
                     select 'request:' || request from view_activity.activity
-                        where org = %(org)s and at > %(at)s and at <= %(at)s + 600000000
+                        where org = %(org)s and at > %(at)s and at <= %(at)s + %(long)s
                     union all
-                    select 'request:' || request from view_requests.requests_ended
-                        where org = %(org)s and held_at <= %(at)s
-                        and ended_at > %(at)s + 600000000 and ended_at - held_at > 600000000
+                    select 'request:' || request from view_requests.requests_long
+                        where org = %(org)s and held_at <= %(at)s and ended_at > %(at)s + %(long)s
                 )
                 and topic in (%(held)s, %(extended)s)
                 and (convert_from(state, 'utf8')::json ->> 'at')::bigint <= %(at)s)::bigint as held
@@ -264,6 +264,7 @@ def balance_as_of(connection: Connection, org: str, *, at: int) -> dict[str, int
             "midnight": day_of(at) * DAY - IST_OFFSET,
             "held": CreditHeld.NAME,
             "extended": HoldExtended.NAME,
+            "long": LONG,
         },
     )
     balance = row["credit"] - row["spent"]

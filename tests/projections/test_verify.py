@@ -187,7 +187,7 @@ def test_altered_leaves_accuse_nobody_wrongly(database_url: str, books: psycopg.
         ("update view_budgets.budgets set used = used - 1 where scope = 'key10'", "projection", '"scope":"key10"'),
         ("update view_usage.usage set cost = cost + 1 where org = 'org1'", "projection", "usage"),
         ("delete from view_activity.activity where error_code = ''", "projection", "activity"),
-        ("update view_requests.requests_ended set cost = cost + 1 where cost > 0", "projection", "requests_ended"),
+        ("update view_requests.requests_open set held = held + 1", "projection", "requests_open"),
         ("update view_rankings.rankings set tokens = tokens + 1", "projection", "rankings"),
         ("update view_keys.keys set monthly_budget = 1", "projection", "keys"),
         ("update view_orgs.orgs set name = 'x'", "projection", "orgs"),
