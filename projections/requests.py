@@ -84,7 +84,9 @@ class Requests(Fold):
                 [text_array([*self._opened]), text_array(orgs), number_array(held), number_array(held_at)],
             )
         if self._long:
-            cursor.executemany("insert into requests_long values (%s, %s, %s, %s)", self._long)
+            with cursor.copy("copy requests_long from stdin") as copy:
+                for row in self._long:
+                    copy.write_row(row)
 
 
 PROJECTION = Projection("requests", 2, TABLES, Requests, INDEXES, weight=3)

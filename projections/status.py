@@ -115,10 +115,12 @@ class Status(Fold):
         days: defaultdict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
         minutes: dict[tuple[int, str], list[int]] = {}
         seen: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+        kept_after = max((minute for _, minute in self._rows), default=0) - MINUTES_KEPT
         for (route, minute), (answered, failed, called, checked) in self._rows.items():
             if key_source(route) != "platform":
                 continue
-            minutes[minute, route] = [answered, failed]
+            if minute > kept_after:
+                minutes[minute, route] = [answered, failed]
             day = days[route.partition("/")[0], day_of(minute * MINUTE)]
             day[0] += answered
             day[1] += failed
