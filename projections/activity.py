@@ -105,7 +105,7 @@ class Activity(Fold):
                     copy.write_row(row)
 
 
-PROJECTION = Projection("activity", 2, TABLES, Activity, INDEXES, weight=8)
+PROJECTION = Projection("activity", 2, TABLES, Activity, INDEXES, weight=10)
 
 
 def activity_events(

@@ -195,7 +195,7 @@ class Balances(Fold):
             cursor.executemany("delete from expiring_lots where org = %s and lot = %s", self._closed)
 
 
-PROJECTION = Projection("balances", 3, TABLES, Balances, weight=6)
+PROJECTION = Projection("balances", 3, TABLES, Balances, weight=5)
 
 
 @contextmanager

@@ -124,7 +124,7 @@ class Budgets(Fold):
             )
 
 
-PROJECTION = Projection("budgets", 2, TABLES, Budgets, weight=7)
+PROJECTION = Projection("budgets", 2, TABLES, Budgets, weight=4)
 
 
 def budget_of(connection: Connection, scope: str, *, now: int) -> dict[str, Any]:

@@ -127,7 +127,7 @@ class Keys(Fold):
             cursor.execute(_LAST_USED, [text_array([*self._last_used]), number_array([*self._last_used.values()])])
 
 
-PROJECTION = Projection("keys", 1, TABLES, Keys)
+PROJECTION = Projection("keys", 1, TABLES, Keys, weight=2)
 
 _ROW = """
 select k.key as id, k.name, k.prefix, k.scope, k.workspace as workspace_id, k.rpm_limit, k.daily_limit,

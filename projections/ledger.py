@@ -97,7 +97,7 @@ class Ledger(Fold):
         _PAGES.add(cursor, self._pages)
 
 
-PROJECTION = Projection("ledger", 1, TABLES, Ledger, weight=4)
+PROJECTION = Projection("ledger", 1, TABLES, Ledger, weight=8)
 
 
 def ledger_export(reading: Reading, org: str, *, first_day: int | None, last_day: int | None) -> Iterator[bytes]:

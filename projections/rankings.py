@@ -40,7 +40,7 @@ class Rankings(Fold):
         _RANKINGS.add(cursor, self._rows)
 
 
-PROJECTION = Projection("rankings", 1, TABLES, Rankings, weight=3)
+PROJECTION = Projection("rankings", 1, TABLES, Rankings, weight=4)
 
 
 def rankings(

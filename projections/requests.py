@@ -89,7 +89,7 @@ class Requests(Fold):
                     copy.write_row(row)
 
 
-PROJECTION = Projection("requests", 2, TABLES, Requests, INDEXES, weight=3)
+PROJECTION = Projection("requests", 2, TABLES, Requests, INDEXES, weight=4)
 
 
 def request_story(connection: Connection, org: str, request: str) -> list[Recorded]:

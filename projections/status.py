@@ -139,7 +139,7 @@ def _json(models: tuple[str, ...]) -> str:
     return msgspec.json.encode(models).decode()
 
 
-PROJECTION = Projection("status", 1, TABLES, Status, weight=3)
+PROJECTION = Projection("status", 1, TABLES, Status, weight=4)
 
 
 class SeenRoute(NamedTuple):

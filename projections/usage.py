@@ -74,7 +74,7 @@ class Usage(Fold):
         _USAGE.add(cursor, self._rows)
 
 
-PROJECTION = Projection("usage", 2, TABLES, Usage, weight=5)
+PROJECTION = Projection("usage", 2, TABLES, Usage, weight=7)
 
 _SUMS = """coalesce(sum(requests), 0)::bigint as requests, coalesce(sum(errors), 0)::bigint as errors,
     coalesce(sum(prompt_tokens), 0)::bigint as prompt_tokens,
