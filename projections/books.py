@@ -1,7 +1,7 @@
 """The books: every fact of money entered twice, to accounts as an accountant keeps them, so that they always balance.
 
-The accounts, and what each fact enters, are in `domain/ledger/chart.py`. Calls are entered by their sums of a day; all
-else also stands in a journal, line by line. Amounts are nano-rupees.
+The accounts, and what each fact enters, are in `domain/ledger/chart.py`. Calls are entered by their sums of a day, which
+are the `spent_days` of `balances`; all else stands in a journal, line by line. Amounts are nano-rupees.
 """
 
 from collections import defaultdict
@@ -66,27 +66,17 @@ def _on_facts(method: H) -> H:
 class Books(Fold):
     def __init__(self) -> None:
         self._days: defaultdict[tuple[str, int, str], list[int]] = defaultdict(lambda: [0, 0])
-        self._usage: defaultdict[tuple[str, int], int] = defaultdict(int)
         self._journal: list[tuple[Any, ...]] = []
-
-    @on(RequestSettled, "org", "cost")
-    def used(self, event: RequestSettled, stream: str, position: int) -> None:
-        self._usage[event.org, day_of(event.at)] += event.cost
 
     @_on_facts
     def entered(self, event: Any, stream: str, position: int) -> None:
         day = day_of(event.at)
         for debit, credit, amount in entry_of(event):
-            self._enter(event.org, day, debit, credit, amount)
+            self._days[event.org, day, debit][0] += amount
+            self._days[event.org, day, credit][1] += amount
             self._journal.append((day, event.at, event.org, stream, event.NAME, debit, credit, amount))
 
-    def _enter(self, org: str, day: int, debit: str, credit: str, amount: int) -> None:
-        self._days[org, day, debit][0] += amount
-        self._days[org, day, credit][1] += amount
-
     def flush(self, cursor: Cursor) -> None:
-        for (org, day), cost in self._usage.items():
-            self._enter(org, day, _USAGE.debit, _USAGE.credit, cost)
         _DAYS.add(cursor, self._days)
         if self._journal:
             with cursor.copy("copy books_journal from stdin (format binary)") as copy:
@@ -95,7 +85,7 @@ class Books(Fold):
                     copy.write_row(row)
 
 
-PROJECTION = Projection("books", 1, TABLES, Books, INDEXES, weight=3)
+PROJECTION = Projection("books", 2, TABLES, Books, INDEXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +147,19 @@ def _sums(connection: Connection, *, until_day: int | None, org: str | None) -> 
     """Debits and credits by account, of the days before `until_day`."""
     cursor = connection.cursor(row_factory=tuple_row)
     cursor.execute(
-        "select account, sum(debit), sum(credit) from view_books.books_days"
-        " where (%(day)s::bigint is null or day < %(day)s) and (%(org)s::text is null or org = %(org)s)"
-        " group by account",
-        {"day": until_day, "org": org},
+        """
+        with entered as (
+            select org, day, account, debit, credit from view_books.books_days
+            union all
+            select org, day, %(debit)s, spent, 0 from view_balances.spent_days
+            union all
+            select org, day, %(credit)s, 0, spent from view_balances.spent_days
+        )
+        select account, sum(debit), sum(credit) from entered
+        where (%(day)s::bigint is null or day < %(day)s) and (%(org)s::text is null or org = %(org)s)
+        group by account
+        """,
+        {"day": until_day, "org": org, "debit": _USAGE.debit, "credit": _USAGE.credit},
     )
     found = {account: [int(debit), int(credit)] for account, debit, credit in cursor}
     return {account: found.get(account, [0, 0]) for account in CHART}
@@ -169,7 +168,7 @@ def _sums(connection: Connection, *, until_day: int | None, org: str | None) -> 
 def _sums_within_day(connection: Connection, *, at: int, org: str | None) -> Iterator[tuple[str, int, int]]:
     """What was entered from midnight to the moment: facts from the journal, calls from the feed, which has each."""
     day = ist_day(at)
-    within = {"day": day, "midnight": day * DAY - IST_OFFSET, "at": at, "org": org, "usage": _USAGE.credit}
+    within = {"day": day, "midnight": day * DAY - IST_OFFSET, "at": at, "org": org}
     cursor = connection.cursor(row_factory=tuple_row)
     cursor.execute(
         "select debit, credit, sum(amount) from view_books.books_journal"
@@ -180,11 +179,11 @@ def _sums_within_day(connection: Connection, *, at: int, org: str | None) -> Ite
     cursor.execute(
         """
         select coalesce(sum(of_org.cost), 0)
-        from view_books.books_days d cross join lateral (
+        from view_balances.spent_days d cross join lateral (
             select sum(a.cost) as cost from view_activity.activity a
             where a.org = d.org and a.at between %(midnight)s and %(at)s
         ) of_org
-        where d.day = %(day)s and d.account = %(usage)s and (%(org)s::text is null or d.org = %(org)s)
+        where d.day = %(day)s and (%(org)s::text is null or d.org = %(org)s)
         """,
         within,
     )
@@ -266,13 +265,12 @@ def _used(connection: Connection, *, at: int | None, org: str | None) -> dict[st
     cursor = connection.cursor(row_factory=tuple_row)
     cursor.execute(
         """
-        select d.org, sum(case when %(day)s::bigint is null or d.day < %(day)s then d.credit else (
+        select d.org, sum(case when %(day)s::bigint is null or d.day < %(day)s then d.spent else (
             select coalesce(sum(a.cost), 0) from view_activity.activity a
             where a.org = d.org and a.at between %(midnight)s and %(at)s
         ) end)
-        from view_books.books_days d
-        where d.account = %(usage)s and (%(org)s::text is null or d.org = %(org)s)
-            and (%(day)s::bigint is null or d.day <= %(day)s)
+        from view_balances.spent_days d
+        where (%(org)s::text is null or d.org = %(org)s) and (%(day)s::bigint is null or d.day <= %(day)s)
         group by d.org
         """,
         {
@@ -280,7 +278,6 @@ def _used(connection: Connection, *, at: int | None, org: str | None) -> dict[st
             "midnight": None if day is None else day * DAY - IST_OFFSET,
             "at": at,
             "org": org,
-            "usage": _USAGE.credit,
         },
     )
     return {org: int(used) for org, used in cursor}

@@ -13,7 +13,14 @@ from domain.kernel.events import Event
 from domain.kernel.money import NANOS_PER_PAISA
 from domain.ledger.account import Account
 from domain.ledger.chart import CHART, DIRECTION, ENTRIES, entry_of
-from domain.ledger.events import CreditAdded, CreditExpired, CreditGranted, CreditWithdrawn, CreditWithheld
+from domain.ledger.events import (
+    CreditAdded,
+    CreditExpired,
+    CreditGranted,
+    CreditWithdrawn,
+    CreditWithheld,
+    RequestSettled,
+)
 from domain.ledger.guards import Guards, evolve
 from domain.payments.events import (
     ChargebackLost,
@@ -244,6 +251,9 @@ def test_as_of_a_moment_is_what_a_replay_to_it_gives(long_books: tuple[Runner, p
         replayed: Counter[str] = Counter()
         for row in runner.replay("books", as_of=at)["books_days"]:
             replayed[row["account"]] += row["debit"] - row["credit"]
+        for row in runner.replay("balances", as_of=at)["spent_days"]:
+            replayed[ENTRIES[RequestSettled][0].debit] += row["spent"]
+            replayed[ENTRIES[RequestSettled][0].credit] -= row["spent"]
         assert closing(trial_balance(connection, at=at)) == shown(replayed)
         assert sum(replayed.values()) == 0
 
