@@ -1,7 +1,7 @@
 """The books: every fact of money entered twice, to accounts as an accountant keeps them, so that they always balance.
 
-The accounts, and what each fact enters, are in `domain/ledger/chart.py`. Calls are entered by their sums of a day, which
-are the `spent_days` of `balances`; all else stands in a journal, line by line. Amounts are nano-rupees.
+The accounts, and what each fact enters, are in `domain/ledger/chart.py`. Calls are entered by their sums of a day, the
+`spent_days` of `balances`; all else stands in a journal, line by line. Amounts are nano-rupees.
 """
 
 from collections import defaultdict
