@@ -29,7 +29,7 @@ from domain.catalog.events import CATALOG_STREAM
 from domain.kernel.errors import Unavailable
 from domain.kernel.events import Event, Recorded
 from domain.kernel.money import Balance
-from domain.kernel.store import Change, Decision, Reader, S, T, fold
+from domain.kernel.store import Change, Decision, Reader, S, T, fold_recorded
 
 ATTEMPTS = 20
 LOCK_SECONDS = 2
@@ -116,7 +116,7 @@ class LockedReader:
     def fold(self, history: str, initial: S) -> S:
         self._cursor.execute(f"select {COLUMNS} from events where originator_id = %s order by 3".encode(), [history])
         facts = recorded(tuple(row.values()) for row in self._cursor)
-        return fold(initial, ((fact.stream, fact.event) for fact in facts))
+        return fold_recorded(initial, facts)
 
     def count(self, stream: str) -> int:
         self._cursor.execute(
@@ -203,7 +203,7 @@ class EventStore:
         for change in changes:
             past = self._history(change.history)
             versions |= {fact.stream: fact.version for fact in past}
-            state = fold(change.initial, ((fact.stream, fact.event) for fact in past))
+            state = fold_recorded(change.initial, past)
             if change.history.startswith("org:"):
                 seen = past[-1].position if past else 0
                 statements.append(("select refuse_stale(%s, %s)", (change.history.removeprefix("org:"), seen)))

@@ -44,19 +44,21 @@ from domain.kernel.errors import Unavailable
 from domain.kernel.ids import make_id
 from domain.kernel.mail import Mailer
 from domain.kernel.money import rupees
-from domain.kernel.store import fold
+from domain.kernel.store import fold_recorded
 from domain.keys.ephemeral import ALLOWANCE_KEPT, TTL_SECONDS_MAX, first_id
 from domain.keys.trial import TrialTerms, needs_trial
 from domain.ledger.account import Account
 from domain.ledger.statement import Statement
 from domain.monitoring.checks import Wanted
 from domain.monitoring.events import Checked
+from domain.payments.billing import BillingProfile, billing_stream
 from domain.payments.chargebacks import ChargebackDesk
 from domain.payments.events import DocumentIssued
 from domain.payments.ports import PaymentGateway
 from domain.payments.refunds import RefundDesk
 from domain.payments.returns import ReturnDesk
 from domain.payments.topup import Terms, Till
+from domain.webhooks.endpoints import Endpoints, webhooks_stream
 from projections.monitoring import worth_today
 from projections.refunds import receipt_of
 
@@ -155,12 +157,19 @@ class App:
         with self.reading() as connection:
             return calls_of(connection, allowance, day=ist_day(self.clock()))
 
+    def billing_profile(self, org: str) -> BillingProfile:
+        """Where the org is billed, and when it is told that its credit runs low."""
+        return fold_recorded(BillingProfile(), self.log.stream(billing_stream(org)))
+
+    def webhooks_of(self, org: str) -> Endpoints:
+        """Where the org is told what happens."""
+        return fold_recorded(Endpoints(), self.log.stream(webhooks_stream(org)))
+
     def trial_for(self, org: str) -> TrialTerms | None:
         """The terms of a trial, if the org can have keys by one only. Raises Unavailable, NotFound."""
         with self.reading() as connection:
             there = balance(connection, org)
-        facts = self.log.stream(f"account:{org}")
-        account = fold(Account(), ((fact.stream, fact.event) for fact in facts))
+        account = fold_recorded(Account(), self.log.stream(f"account:{org}"))
         if not needs_trial(account, there):
             return None
         settings = self.settings
@@ -244,7 +253,7 @@ class App:
         """Ends a person for good; see `domain.accounts.erasure`. In force on every process within a second. Raises
         NotFound, Conflict `last_owner`, Unavailable."""
         self.directory.catch_up()
-        state = fold(Person(), ((fact.stream, fact.event) for fact in self.log.stream(person_stream(person))))
+        state = fold_recorded(Person(), self.log.stream(person_stream(person)))
         orgs = state.joined.union(org.id for org in self.directory.directory.orgs_of(person))
         erase_person(
             self.store,

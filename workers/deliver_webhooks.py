@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from adapters.wiring import App, WebhookCaller
-from domain.kernel.store import fold
+from domain.kernel.store import fold_recorded
 from domain.webhooks.deliveries import (
     GIVEN_UP_AFTER,
     GONE,
@@ -22,7 +22,7 @@ from domain.webhooks.deliveries import (
     problem_of,
     record_attempt,
 )
-from domain.webhooks.endpoints import Endpoints, disable_endpoint, webhooks_stream
+from domain.webhooks.endpoints import disable_endpoint
 from domain.webhooks.events import DeliveryTried
 from projections.webhooks import due
 from workers.jobs import Job
@@ -75,10 +75,8 @@ async def _deliver(app: App) -> int:
 
 async def _attempt(app: App, caller: WebhookCaller, row: _Row) -> None:
     org, endpoint, delivery = row["org"], row["endpoint"], row["delivery"]
-    facts = app.log.stream(webhooks_stream(org))
-    wanted = fold(Endpoints(), ((fact.stream, fact.event) for fact in facts)).by_id.get(endpoint)
-    facts = app.log.stream(delivery_stream(delivery))
-    made = fold(Delivery(), ((fact.stream, fact.event) for fact in facts)).attempts
+    wanted = app.webhooks_of(org).by_id.get(endpoint)
+    made = fold_recorded(Delivery(), app.log.stream(delivery_stream(delivery))).attempts
     if wanted is None or wanted.disabled or made != row["attempts"]:
         return
     at = app.clock()

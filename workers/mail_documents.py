@@ -12,7 +12,7 @@ from typing import Any
 from adapters.wiring import App
 from domain.kernel.clock import DAY
 from domain.kernel.mail import Mailer, MailRefused, MailUnreachable
-from domain.kernel.store import fold
+from domain.kernel.store import fold_recorded
 from domain.payments.papers import Papers, record_mail_refused, record_mailed
 from projections.documents import issued, to_mail
 from workers.each import each
@@ -69,8 +69,7 @@ def _mail(app: App, mailer: Mailer, row: Mapping[str, Any]) -> bool:
 
 def _was_mailed(app: App, order: str, number: str) -> bool:
     """The read model may be a moment late; the log is not."""
-    facts = ((fact.stream, fact.event) for fact in app.log.stream(f"payment:{order}"))
-    return number in fold(Papers(), facts).mailed
+    return number in fold_recorded(Papers(), app.log.stream(f"payment:{order}")).mailed
 
 
 @cache

@@ -7,7 +7,7 @@ from adapters.wiring import App
 from domain.accounts.members import record_invitation_mailed
 from domain.accounts.org import Org
 from domain.kernel.mail import Mailer, MailRefused, MailUnreachable
-from domain.kernel.store import fold
+from domain.kernel.store import fold_recorded
 from projections.invitations import to_mail
 from workers.each import each
 from workers.jobs import Job
@@ -33,7 +33,7 @@ def run(app: App) -> int:
 
 def _mail(app: App, mailer: Mailer, org: str, invitation: str) -> bool:
     with app.documents.claimed(f"mail of {invitation}") as ours:
-        state = fold(Org(), ((fact.stream, fact.event) for fact in app.log.org(org)))
+        state = fold_recorded(Org(), app.log.org(org))
         invited = state.invitations.get(invitation)
         if not ours or invited is None or invited.mailed is not None:
             return False

@@ -7,7 +7,7 @@ record before, so nothing is told that did not happen, and nothing that happened
 from adapters.wiring import App
 from domain.kernel.clock import DAY
 from domain.kernel.mail import Mailer, MailRefused, MailUnreachable
-from domain.kernel.store import fold
+from domain.kernel.store import fold_recorded
 from domain.monitoring.alerts import Standing, alert_stream, record_told
 from domain.monitoring.monitors import Alert
 from projections.collections import collection_of
@@ -38,7 +38,7 @@ def run(app: App) -> int:
 
 def _tell(app: App, mailer: Mailer, notice: Notice, alert: Alert) -> bool:
     with app.documents.claimed(f"notices of {alert.id}") as ours:
-        standing = fold(Standing(), ((fact.stream, fact.event) for fact in app.log.stream(alert_stream(alert.id))))
+        standing = fold_recorded(Standing(), app.log.stream(alert_stream(alert.id)))
         if not ours or standing.told >= notice.number:
             return False
         problem = ""

@@ -12,8 +12,9 @@ from api.schemas.money import show, show_optional
 from api.schemas.times import moment, read_moment
 from domain.kernel.errors import Invalid
 from domain.kernel.events import Recorded
+from domain.kernel.store import fold_recorded
 from domain.ledger.account import Lot, account_when
-from domain.payments.billing import billing_stream, profile_of
+from domain.payments.billing import BillingProfile, billing_stream
 from projections.balances import balance_as_of, balance_of, money_events, snapshot
 
 router = APIRouter(tags=["Billing"])
@@ -48,7 +49,8 @@ def show_billing(
             balance = balance_as_of(connection, caller.org, at=at)
         events = money_events(connection, caller.org, at=at, limit=limit + 1, before=place)
     page = events[:limit]
-    profile = profile_of(fact for fact in app.log.stream(billing_stream(caller.org)) if fact.event.at <= at)
+    told = (fact for fact in app.log.stream(billing_stream(caller.org)) if fact.event.at <= at)
+    profile = fold_recorded(BillingProfile(), told)
     return {
         "as_of": moment(at),
         "balance_inr": show(balance["balance"]),

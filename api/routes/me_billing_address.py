@@ -18,11 +18,9 @@ from api.schemas.billing_address import (
 from api.schemas.money import show_optional
 from domain.kernel.errors import NotFound
 from domain.payments.billing import (
-    billing_stream,
     books_subject,
     buyer_text,
     check_buyer,
-    profile_of,
     read_buyer,
     set_billing_address,
     set_low_balance,
@@ -102,6 +100,6 @@ def set_threshold(wanted: LowBalance, caller: AdminActor, app: Services) -> obje
 
 
 def _buyer(app: App, org: str) -> Buyer | None:
-    profile = profile_of(app.log.stream(billing_stream(org)))
+    profile = app.billing_profile(org)
     text = app.vault.open(books_subject(org), profile.buyer) if profile.buyer else None
     return None if text is None else read_buyer(text)

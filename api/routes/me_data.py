@@ -14,7 +14,7 @@ from api.session import clear_cookie
 from domain.accounts.person import person_stream
 from domain.kernel.errors import Invalid
 from domain.kernel.events import Recorded
-from domain.payments.billing import billing_stream, books_subject, profile_of, read_buyer
+from domain.payments.billing import books_subject, read_buyer
 from projections.audit import origins_of
 from projections.collections import starred_by
 
@@ -82,6 +82,6 @@ def _fact(app: App, subject: str, fact: Recorded) -> dict[str, Any]:
 
 def _billing_address(app: App, person: str) -> dict[str, Any] | None:
     known = app.directory.directory.person(person)
-    sealed = profile_of(app.log.stream(billing_stream(known.home))).buyer if known else None
+    sealed = app.billing_profile(known.home).buyer if known else None
     text = app.vault.open(books_subject(known.home), sealed) if known and sealed else None
     return None if text is None else msgspec.to_builtins(read_buyer(text))

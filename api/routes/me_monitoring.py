@@ -28,18 +28,12 @@ from domain.collections.service import look_at
 from domain.inference.canary import check
 from domain.kernel.clock import SECOND, next_ist_midnight
 from domain.kernel.errors import Invalid, OutOfCredit, TooMany, Unavailable
-from domain.kernel.store import fold
+from domain.kernel.store import fold_recorded
 from domain.monitoring.checks import Wanted, record_checks
 from domain.monitoring.events import AlertSet
 from domain.monitoring.monitors import Alert, Monitors, monitor_stream, remove_alert, set_alert, set_monitored
 from domain.webhooks.deliveries import SECRET_BYTES, make_secret
-from domain.webhooks.endpoints import (
-    ALERT_TYPES,
-    Endpoints,
-    add_endpoint,
-    remove_alert_endpoint,
-    webhooks_stream,
-)
+from domain.webhooks.endpoints import ALERT_TYPES, Endpoints, add_endpoint, remove_alert_endpoint
 from projections.monitoring import breached, health_of
 
 router = APIRouter(tags=["Monitoring"])
@@ -135,7 +129,7 @@ def list_alerts(slug: str, caller: MemberActor, app: Services) -> object:
     alerts = _monitors(app, caller.org).alerts_of(collection.slug)
     with app.reading() as connection:
         raised = breached(connection, collection.slug)
-    endpoints = _endpoints(app, caller.org)
+    endpoints = app.webhooks_of(caller.org)
     return {
         "object": "list",
         "data": [_row(app, caller.org, alert, endpoints, breached=alert.id in raised) for alert in alerts],
@@ -184,7 +178,7 @@ def add_alert(slug: str, wanted: NewAlert, caller: AdminActor, app: Services) ->
             by=caller.by,
         )
     made = _monitors(app, caller.org).alerts[alert]
-    row = _row(app, caller.org, made, _endpoints(app, caller.org), breached=False)
+    row = _row(app, caller.org, made, app.webhooks_of(caller.org), breached=False)
     return row | {"webhook_secret": secret}
 
 
@@ -210,11 +204,7 @@ def _own(app: App, caller: Actor, slug: str) -> Collection:
 
 
 def _monitors(app: App, org: str) -> Monitors:
-    return fold(Monitors(), ((fact.stream, fact.event) for fact in app.log.stream(monitor_stream(org))))
-
-
-def _endpoints(app: App, org: str) -> Endpoints:
-    return fold(Endpoints(), ((fact.stream, fact.event) for fact in app.log.stream(webhooks_stream(org))))
+    return fold_recorded(Monitors(), app.log.stream(monitor_stream(org)))
 
 
 def _wanted(app: App, caller: Actor, slug: str) -> Wanted:

@@ -12,7 +12,7 @@ from domain.accounts.events import SessionStarted
 from domain.accounts.person import Person, person_stream
 from domain.accounts.sign_in import end_session
 from domain.kernel.errors import NotFound
-from domain.kernel.store import fold
+from domain.kernel.store import fold_recorded
 
 router = APIRouter(tags=["Account"])
 
@@ -50,10 +50,11 @@ def remove_session(id: str, actor: PersonActor, app: Services, response: Respons
 def _sessions(app: App, person: str) -> list[SessionStarted]:
     """How each session began that has not ended, oldest first: from the log itself, since the directory knows only
     that a session is, and one of another gateway a moment later."""
-    facts = [(fact.stream, fact.event) for fact in app.log.stream(person_stream(person))]
-    state, now = fold(Person(), facts), app.clock()
+    facts = app.log.stream(person_stream(person))
+    state, now = fold_recorded(Person(), facts), app.clock()
     live = {session.id for session in state.sessions.values() if session.expires > now}
-    return [event for _, event in facts if isinstance(event, SessionStarted) and event.session in live]
+    events = [fact.event for fact in facts]
+    return [event for event in events if isinstance(event, SessionStarted) and event.session in live]
 
 
 def _opened(app: App, subject: str, sealed: str) -> str:

@@ -10,7 +10,6 @@ from api.schemas.payments import NewTopUp, Outcome, Paid, Payments, TopUp, order
 from domain.kernel.clock import DAY
 from domain.kernel.errors import Conflict, Invalid, NotFound
 from domain.kernel.money import NANOS_PER_RUPEE
-from domain.payments.billing import billing_stream, profile_of
 from domain.payments.promo import clean_code
 from projections.payments import open_orders_of, orders_of
 
@@ -48,7 +47,7 @@ def order_top_up(wanted: NewTopUp, caller: OwnerActor, app: Services) -> object:
         )
     ordered, promo_credit = till.order(
         org=caller.org,
-        profile=profile_of(app.log.stream(billing_stream(caller.org))),
+        profile=app.billing_profile(caller.org),
         rupees=wanted.amount_inr // NANOS_PER_RUPEE,
         promo="" if wanted.promo_code is None else clean_code(wanted.promo_code),
         receipt=app.new_id("topup"),

@@ -21,18 +21,15 @@ from api.schemas.webhooks import (
     webhook_row,
 )
 from domain.kernel.errors import NotFound
-from domain.kernel.store import fold
 from domain.webhooks.deliveries import SECRET_BYTES, ask_again, delivery_id, make_secret
 from domain.webhooks.endpoints import (
     TYPES,
     Endpoint,
-    Endpoints,
     add_endpoint,
     ask_test,
     change_endpoint,
     remove_endpoint,
     rotate_secret,
-    webhooks_stream,
 )
 from projections import webhooks
 
@@ -44,7 +41,7 @@ def list_webhooks(caller: AdminActor, app: Services) -> object:
     """All webhooks of the org, oldest first, those of its alerts included. Secrets are never shown again."""
     return {
         "object": "list",
-        "data": [_row(app, caller.org, each) for each in _endpoints(app, caller.org).by_id.values()],
+        "data": [_row(app, caller.org, each) for each in app.webhooks_of(caller.org).by_id.values()],
     }
 
 
@@ -124,7 +121,7 @@ def remove_webhook(id: str, caller: AdminActor, app: Services) -> object:
 )
 def test_webhook(id: str, caller: AdminActor, app: Services) -> object:
     """Sends a `webhook.test` within seconds, once; what came of it is in the list of deliveries."""
-    _endpoints(app, caller.org).enabled(id)
+    app.webhooks_of(caller.org).enabled(id)
     position = ask_test(app.store, org=caller.org, endpoint=id, at=app.clock(), by=caller.by)
     return {"id": delivery_id(position=position, endpoint=id), "status": "pending"}
 
@@ -142,7 +139,7 @@ def list_deliveries(
     before: Annotated[int | None, Query(ge=1, lt=2**62, description="`next_before` of the page before")] = None,
 ) -> object:
     """What was sent to this webhook and is still to be sent, newest first."""
-    _endpoints(app, caller.org).endpoint(id)
+    app.webhooks_of(caller.org).endpoint(id)
     with app.reading() as connection:
         rows = webhooks.deliveries_of(connection, caller.org, id, before=before, limit=limit + 1)
     page = rows[:limit]
@@ -161,7 +158,7 @@ def list_deliveries(
 )
 def redeliver(id: str, delivery: str, caller: AdminActor, app: Services) -> object:
     """Sends it once more, under the same `webhook-id`, with as many attempts as at first."""
-    _endpoints(app, caller.org).enabled(id)
+    app.webhooks_of(caller.org).enabled(id)
     with app.reading() as connection:
         known = webhooks.has_delivery(connection, caller.org, id, delivery)
     if not known:
@@ -170,12 +167,8 @@ def redeliver(id: str, delivery: str, caller: AdminActor, app: Services) -> obje
     return {"id": delivery, "status": "pending"}
 
 
-def _endpoints(app: App, org: str) -> Endpoints:
-    return fold(Endpoints(), ((fact.stream, fact.event) for fact in app.log.stream(webhooks_stream(org))))
-
-
 def _shown(app: App, org: str, id: str) -> dict[str, object]:
-    return _row(app, org, _endpoints(app, org).endpoint(id))
+    return _row(app, org, app.webhooks_of(org).endpoint(id))
 
 
 def _row(app: App, org: str, endpoint: Endpoint) -> dict[str, object]:

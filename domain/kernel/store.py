@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
-from domain.kernel.events import Event
+from domain.kernel.events import Event, Recorded
 from domain.kernel.money import Balance
 
 Decision = Sequence[tuple[str, Event]]
@@ -34,6 +34,11 @@ def fold(initial: S, facts: Iterable[tuple[str, Event]]) -> S:
     for stream, event in facts:
         initial = initial.evolve(stream, event)
     return initial
+
+
+def fold_recorded(initial: S, facts: Iterable[Recorded]) -> S:
+    """As `fold`, of facts as the log hands them out."""
+    return fold(initial, ((fact.stream, fact.event) for fact in facts))
 
 
 @dataclass(frozen=True)

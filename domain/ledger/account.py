@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from domain.kernel.events import Event, Recorded
-from domain.kernel.store import fold
+from domain.kernel.store import fold_recorded
 from domain.ledger.events import (
     CreditAdded,
     CreditExpired,
@@ -164,5 +164,5 @@ def account_when(facts: Iterable[Recorded], *, spent: int) -> Account:
 
     Where clocks differ, more may be `spent` at a past moment than those facts had brought in: then nothing is left.
     """
-    account = fold(Account(), ((fact.stream, fact.event) for fact in facts))
+    account = fold_recorded(Account(), facts)
     return account.when_spent(min(spent, account.spent + account.left))

@@ -2,15 +2,14 @@
 decides which tax is due.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from domain.accounts.person import clean_email
 from domain.kernel.errors import Invalid
-from domain.kernel.events import Event, Recorded
-from domain.kernel.store import Change, Decision, Store, fold
+from domain.kernel.events import Event
+from domain.kernel.store import Change, Decision, Store
 from domain.ledger.credit import GRANT_MAX
 from domain.payments.document import Buyer
 from domain.payments.events import BillingAddressSet, LowBalanceNoticed, LowBalanceSet
@@ -57,11 +56,6 @@ class BillingProfile:
 
 def billing_stream(org: str) -> str:
     return f"billing:{org}"
-
-
-def profile_of(facts: Iterable[Recorded]) -> BillingProfile:
-    """What the facts of `billing_stream` add up to."""
-    return fold(BillingProfile(), ((fact.stream, fact.event) for fact in facts))
 
 
 def books_subject(org: str) -> str:

@@ -16,7 +16,7 @@ from domain.accounts.sign_in import sign_in
 from domain.accounts.teams import found_team
 from domain.kernel.errors import Refusal
 from domain.kernel.money import rupees
-from domain.kernel.store import fold
+from domain.kernel.store import fold_recorded
 from projections.verify_memberships import Memberships
 from tests.given import NOON, PEPPER, given_invitation, given_member, given_person, given_team, proof, seal_openly
 
@@ -57,7 +57,7 @@ def at_once(*actions: Callable[[], object]) -> list[object]:
 
 
 def org(log: LogReader, id: str) -> Org:
-    return fold(Org(), ((fact.stream, fact.event) for fact in log.org(id)))
+    return fold_recorded(Org(), log.org(id))
 
 
 def test_of_two_owners_who_leave_at_once_one_stays(stores: list[EventStore], log: LogReader) -> None:

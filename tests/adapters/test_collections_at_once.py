@@ -19,7 +19,7 @@ from domain.collections.service import (
     fork_collection,
     star_collection,
 )
-from domain.kernel.store import S, fold
+from domain.kernel.store import fold_recorded
 from domain.routing.needs import Step
 from tests.adapters.test_access_at_once import at_once
 from tests.domain.collections.played import OpenSeals
@@ -47,10 +47,6 @@ def stores(database_url: str, log: LogReader) -> Iterator[list[EventStore]]:
         store.close()
 
 
-def state(log: LogReader, stream: str, initial: S) -> S:
-    return fold(initial, ((fact.stream, fact.event) for fact in log.stream(stream)))
-
-
 def make(store: EventStore, org: str, entropy: bytes = ENTROPY, *, limit: int = 100) -> str:
     who: dict[str, Any] = {"org": org, "at": NOON, "by": "test"}
     return create_collection(store, SEALS, entropy=entropy, draft=DRAFT, catalog=CATALOG, collections_max=limit, **who)
@@ -64,14 +60,15 @@ def test_a_slug_that_many_want_at_once_becomes_ones(stores: list[EventStore], lo
     assert [type(fact.event) for fact in facts] == [CollectionCreated]
     winner = answers.index(slug)
     for number in range(6):
-        assert state(log, shelf_stream(f"org_{number}"), Shelf()).slugs == ({slug} if number == winner else set())
+        shelf = fold_recorded(Shelf(), log.stream(shelf_stream(f"org_{number}")))
+        assert shelf.slugs == ({slug} if number == winner else set())
 
 
 def test_no_more_come_in_at_once_than_the_limit_lets(stores: list[EventStore], log: LogReader) -> None:
     entropies = [bytes([number] * 5) for number in range(6)]
     answers = at_once(*[lambda s=s, e=e: make(s, "org_a", e, limit=4) for s, e in zip(stores, entropies, strict=True)])
     assert answers.count("collection_limit") == 2
-    assert len(state(log, shelf_stream("org_a"), Shelf()).slugs) == 4
+    assert len(fold_recorded(Shelf(), log.stream(shelf_stream("org_a"))).slugs) == 4
 
 
 def test_imports_at_once_share_one_fork(stores: list[EventStore], log: LogReader) -> None:
@@ -85,7 +82,7 @@ def test_imports_at_once_share_one_fork(stores: list[EventStore], log: LogReader
             org="org_b",
             source=slug,
             entropy=bytes([number] * 5),
-            org_of=lambda org: state(log, f"org:{org}", Org()),
+            org_of=lambda org: fold_recorded(Org(), log.stream(f"org:{org}")),
             collections_max=100,
             at=NOON,
             by="test",
@@ -94,7 +91,7 @@ def test_imports_at_once_share_one_fork(stores: list[EventStore], log: LogReader
 
     answers = at_once(*[lambda s=s, n=n: imported(s, n) for n, s in enumerate(stores)])
     assert len(set(answers)) == 1
-    shelf = state(log, shelf_stream("org_b"), Shelf())
+    shelf = fold_recorded(Shelf(), log.stream(shelf_stream("org_b")))
     assert (shelf.slugs, shelf.forks) == ({answers[0]}, {slug: answers[0]})
 
 
@@ -109,14 +106,14 @@ def test_changes_at_once_are_versions_without_a_gap(stores: list[EventStore], lo
     assert all(isinstance(answer, int) for answer in answers)
     versions = [getattr(fact.event, "version", 1) for fact in log.stream(collection_stream(slug))]
     assert versions == [1, 2, 3, 4, 5, 6, 7]
-    assert state(log, collection_stream(slug), Collection()).version == 7
+    assert fold_recorded(Collection(), log.stream(collection_stream(slug))).version == 7
 
 
 def test_a_star_that_is_given_in_many_windows_is_one(stores: list[EventStore], log: LogReader) -> None:
     given_org(stores[0], "org_a", inr=0)
     person = given_person(stores[0], "asha").person
     slug = make(stores[0], "org_a")
-    owner = state(log, "org:org_a", Org())
+    owner = fold_recorded(Org(), log.stream("org:org_a"))
     at_once(
         *[
             lambda s=s: star_collection(s, person=person, org="", slug=slug, org_of=lambda _: owner, at=NOON)

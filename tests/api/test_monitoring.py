@@ -13,7 +13,7 @@ from adapters.settings import Settings
 from adapters.wiring import App, build
 from api.app import build as build_web
 from domain.kernel.money import rupees
-from domain.kernel.store import fold
+from domain.kernel.store import fold_recorded
 from domain.monitoring.alerts import Found, judge
 from domain.monitoring.checks import record_checks
 from domain.monitoring.events import Checked, Ping
@@ -185,7 +185,7 @@ def _checks(services: App) -> list[Any]:
 def raise_alert(who: Browser, path: str, checks: list[Found]) -> None:
     """The first alert of the collection has looked at these."""
     app = who.client.services
-    known = fold(Monitors(), ((fact.stream, fact.event) for fact in app.log.stream(monitor_stream(who.org))))
+    known = fold_recorded(Monitors(), app.log.stream(monitor_stream(who.org)))
     alert = known.alerts_of(path.rpartition("/")[2])[0]
     assert judge(app.store, alert, checks, org=who.org, at=app.clock(), by="test")
     who.client.project()

@@ -19,7 +19,6 @@ from adapters.wiring import App, build
 from domain.accounts.service import create_org, update_workspace
 from domain.kernel.clock import DAY, SECOND, ist_month
 from domain.kernel.money import rupees
-from domain.kernel.store import fold
 from domain.keys.service import KeyTerms
 from domain.ledger.credit import grant_credit
 from domain.monitoring.events import AlertBreached, AlertRecovered
@@ -28,13 +27,11 @@ from domain.webhooks.deliveries import GAPS_SECONDS, GIVEN_UP_AFTER, ask_again, 
 from domain.webhooks.endpoints import (
     ALERT_TYPES,
     TYPES,
-    Endpoints,
     add_endpoint,
     ask_test,
     change_endpoint,
     remove_endpoint,
     rotate_secret,
-    webhooks_stream,
 )
 from domain.webhooks.events import DeliveryTried
 from projections.runner import Runner
@@ -151,8 +148,7 @@ def tries(app: App, delivery: str) -> list[DeliveryTried]:
 
 
 def endpoint_of(app: App, endpoint: str) -> Any:
-    facts = app.log.stream(webhooks_stream(ORG))
-    return fold(Endpoints(), ((fact.stream, fact.event) for fact in facts)).by_id[endpoint]
+    return app.webhooks_of(ORG).by_id[endpoint]
 
 
 def verified(got: Received, secret: str) -> Any:

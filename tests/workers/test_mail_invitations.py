@@ -24,7 +24,7 @@ from domain.accounts.service import create_org
 from domain.kernel.clock import DAY
 from domain.kernel.events import Event
 from domain.kernel.mail import MailDelayed, MailRefused, MailUnreachable
-from domain.kernel.store import fold
+from domain.kernel.store import fold_recorded
 from projections import invitations
 from projections.runner import Copy, Runner
 from tests.fakes import FakeClock, Letterbox
@@ -66,7 +66,7 @@ def send(app: App) -> int:
 
 
 def state(app: App) -> Org:
-    return fold(Org(), ((fact.stream, fact.event) for fact in app.log.org("org_team")))
+    return fold_recorded(Org(), app.log.org("org_team"))
 
 
 def test_an_invitation_is_mailed_once_and_says_who_invites_to_what(app: App, box: Letterbox) -> None:

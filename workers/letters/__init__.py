@@ -13,7 +13,7 @@ from domain.accounts.person import Person, person_stream
 from domain.kernel.clock import IST, ist_day, to_datetime
 from domain.kernel.mail import Attachment, Mail
 from domain.kernel.money import show_inr
-from domain.kernel.store import fold
+from domain.kernel.store import fold_recorded
 from domain.monitoring.events import Metric
 from domain.monitoring.monitors import Alert
 from domain.payments import document as papers
@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 def owner_address(app: App, org: str) -> str:
     """The address that the org was made with, else that of the owner who has been there longest; "" if there is none,
     or it is erased."""
-    state = fold(Org(), ((fact.stream, fact.event) for fact in app.log.stream(f"org:{org}")))
+    state = fold_recorded(Org(), app.log.stream(f"org:{org}"))
     if state.email:
         return app.vault.open(org, state.email) or ""
     return next(filter(None, (person_texts(app, owner.person)[1] for owner in state.owners())), "")
@@ -40,7 +40,7 @@ def owner_address(app: App, org: str) -> str:
 def person_texts(app: App, person: str) -> tuple[str, str]:
     """The person's name and e-mail address; "" where there is none, or it is erased."""
     subject = person_stream(person)
-    state = fold(Person(), ((fact.stream, fact.event) for fact in app.log.stream(subject)))
+    state = fold_recorded(Person(), app.log.stream(subject))
     name, email = ((sealed and app.vault.open(subject, sealed)) or "" for sealed in (state.name, state.email))
     return name, email
 
@@ -124,7 +124,7 @@ def invitation_letter(org: Org, invitation: Invitation, *, to: str, inviter: str
 def alert_address(app: App, org: str, mail: str) -> str:
     """Where an alert of the org is told: the address that the org was made with (`org`), or that of a person while they
     are a member; "" if there is none, or it is erased."""
-    state = fold(Org(), ((fact.stream, fact.event) for fact in app.log.org(org)))
+    state = fold_recorded(Org(), app.log.org(org))
     if not state.exists:
         return ""
     if mail == "org":
