@@ -1,7 +1,5 @@
 """Legal documents as files: opens the sealed facts, draws and signs the PDF, and keeps it once and for good."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,9 +16,6 @@ from domain.payments.issue import as_issued
 
 if TYPE_CHECKING:
     from pyhanko.sign.signers import SimpleSigner
-
-CLAIM_LOCK = 7310
-"""The first half of the advisory locks of documents; the second is a hash of what is claimed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +89,3 @@ class Documents:
                 "select encode(sha256(pdf), 'hex'), pdf from document_pdf where number = %s", [number]
             ).fetchone()
         return None if row is None else Kept(row[0], bytes(row[1]))
-
-    @contextmanager
-    def claimed(self, what: str) -> Iterator[bool]:
-        """Whether nobody else is at this work now; until the block ends, nobody else will be. A process that dies lets
-        go of it."""
-        self._pool.open()
-        with self._pool.connection() as connection:
-            row = connection.execute("select pg_try_advisory_lock(%s, hashtext(%s))", [CLAIM_LOCK, what]).fetchone()
-            ours = row is not None and bool(row[0])
-            try:
-                yield ours
-            finally:
-                if ours:
-                    connection.execute("select pg_advisory_unlock(%s, hashtext(%s))", [CLAIM_LOCK, what])

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from psycopg_pool import ConnectionPool
 
 from adapters.agent_tokens import AgentTokens
 from adapters.catalog_files import PACKAGED, Problem, check, load, load_list_prices
+from adapters.claims import claimed
 from adapters.directory import DirectoryFeed
 from adapters.documents import Documents
 from adapters.egress import Egress
@@ -112,6 +113,15 @@ class App:
             raise Unavailable(
                 "ledger_unavailable", "The ledger cannot be read now; try again.", retry_after=1
             ) from error
+
+    def claimed(self, what: str) -> AbstractContextManager[bool]:
+        """Whether nobody else is at this work, in this process or another. Then nobody will be until the block ends:
+        whoever asks meanwhile is told no, and does not wait. A process that dies lets go of it.
+
+        A connection that is lost lets go of it too, and the block goes on. So a claim saves doing things twice; that
+        they do no harm if they are is up to the log. Raises psycopg.OperationalError.
+        """
+        return claimed(self.pool, what)
 
     def configured_providers(self) -> AbstractSet[str]:
         """The ids of the providers that can be called."""

@@ -24,7 +24,7 @@ PROJECTED_SECONDS = 5
 
 def run(app: App) -> int:
     """Checks what is due and answers how many that were. While another run is under way, anywhere, it does nothing."""
-    with app.documents.claimed("checks of collections") as ours:
+    with app.claimed("checks of collections") as ours:
         return _check_due(app) if ours else 0
 
 

@@ -42,7 +42,7 @@ def run(app: App) -> int:
     """Delivers what is due and answers how many attempts were made. While another run is under way, it has them all."""
     if not _due(app, busy=(), done=()):
         return 0
-    with app.documents.claimed("webhooks") as ours:
+    with app.claimed("webhooks") as ours:
         return asyncio.run(_deliver(app)) if ours else 0
 
 

@@ -1,7 +1,6 @@
 """Finishes refunds that a crash or a silent gateway left half done, and hears what became of those under way, and of
 money under way that had been set aside."""
 
-import threading
 from collections.abc import Callable
 
 from adapters.wiring import App
@@ -21,18 +20,12 @@ fault."""
 Pursuit = tuple[str, Callable[..., object]]
 """An order, and how to go on with what is under way of it."""
 
-_one_at_a_time = threading.Lock()
-
 
 def run(app: App) -> int:
     """Goes on with unfinished refunds and answers with how many. While the gateway or the ledger cannot be
-    reached, the rest waits for the next run; while another run of this process is under way, all do."""
-    if not _one_at_a_time.acquire(blocking=False):
-        return 0
-    try:
-        return _finish(app)
-    finally:
-        _one_at_a_time.release()
+    reached, the rest waits for the next run; while another run is under way, anywhere, all do."""
+    with app.claimed("refunds") as ours:
+        return _finish(app) if ours else 0
 
 
 def _finish(app: App) -> int:

@@ -45,7 +45,7 @@ def run(app: App) -> int:
 
 def _mail(app: App, mailer: Mailer, row: Mapping[str, Any]) -> bool:
     number, org = row["number"], row["org"]
-    with app.documents.claimed(f"mail of {number}") as ours:
+    with app.claimed(f"mail of {number}") as ours:
         if not ours:
             return False
         with app.reading() as connection:

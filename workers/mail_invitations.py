@@ -32,7 +32,7 @@ def run(app: App) -> int:
 
 
 def _mail(app: App, mailer: Mailer, org: str, invitation: str) -> bool:
-    with app.documents.claimed(f"mail of {invitation}") as ours:
+    with app.claimed(f"mail of {invitation}") as ours:
         state = fold_recorded(Org(), app.log.org(org))
         invited = state.invitations.get(invitation)
         if not ours or invited is None or invited.mailed is not None:

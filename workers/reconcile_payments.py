@@ -2,7 +2,6 @@
 lost, but money that came must be credited."""
 
 import logging
-import threading
 from dataclasses import dataclass
 
 from adapters.wiring import App
@@ -54,16 +53,14 @@ class Sweep:
 
     def __init__(self) -> None:
         self._next: dict[str, int] = {}
-        self._one_at_a_time = threading.Lock()
 
     def run(self, app: App) -> int:
-        """Asks about every order that is due, with pauses that grow with its age; answers how many were credited."""
-        if app.payments is None or not self._one_at_a_time.acquire(blocking=False):
+        """Asks about every order that is due, with pauses that grow with its age; answers how many were credited. While
+        another run is under way, anywhere, it does nothing."""
+        if app.payments is None:
             return 0
-        try:
-            return self._ask_due(app)
-        finally:
-            self._one_at_a_time.release()
+        with app.claimed("open orders") as ours:
+            return self._ask_due(app) if ours else 0
 
     def _ask_due(self, app: App) -> int:
         now = app.clock()

@@ -35,7 +35,7 @@ def run(app: App) -> int:
 def render(app: App, row: Mapping[str, Any]) -> bool:
     """Makes the PDF of a row of `projections.documents`, unless another worker is at it. Whether it was made here."""
     number, org = row["number"], row["org"]
-    with app.documents.claimed(number) as ours:
+    with app.claimed(number) as ours:
         if not ours:
             return False
         with app.reading() as connection:

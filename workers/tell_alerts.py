@@ -37,7 +37,7 @@ def run(app: App) -> int:
 
 
 def _tell(app: App, mailer: Mailer, notice: Notice, alert: Alert) -> bool:
-    with app.documents.claimed(f"notices of {alert.id}") as ours:
+    with app.claimed(f"notices of {alert.id}") as ours:
         standing = fold_recorded(Standing(), app.log.stream(alert_stream(alert.id)))
         if not ours or standing.told >= notice.number:
             return False

@@ -27,7 +27,7 @@ PROJECTED_SECONDS = 5
 
 def run(app: App) -> int:
     """Answers how many incidents changed. While another run is under way, anywhere, it does nothing."""
-    with app.documents.claimed("incidents of providers") as ours:
+    with app.claimed("incidents of providers") as ours:
         if not ours:
             return 0
         with app.reading() as connection:

@@ -607,6 +607,26 @@ def test_the_sweep_takes_three_silences_for_an_outage_and_the_others_first_the_n
     assert len(set(asked)) == 5
 
 
+def test_one_sweep_is_under_way_at_a_time_of_all_processes(client: Client, key: Minted, gateway: Simulated) -> None:
+    gateway.switch(list_lag_seconds=0)
+    gateway.pay(ordered(client, key)["order_id"])
+    client.project()
+    app, sweep, elsewhere, answers = client.services, Sweep(), Sweep(), []
+
+    class Again:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(app.payments, name)
+
+        def order(self, id: str) -> Any:
+            answers.extend([sweep.run(later), elsewhere.run(later)])
+            return app.payment_gateway.order(id)
+
+    later = replace(app, clock=lambda: app.clock() + FIRST_ASKED + SECOND)
+    assert sweep.run(replace(later, payments=Again())) == 1
+    assert answers == [0, 0]
+    assert len(captured(client)) == 1
+
+
 # Promo codes
 
 

@@ -1,5 +1,7 @@
 """Refunds that a crash or a silent gateway left half done are finished by the job, and none is made twice."""
 
+import inspect
+import runpy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,8 +123,9 @@ def test_what_was_set_aside_is_followed_until_it_has_gone_back(app: App, gateway
     assert verify(app.database_url).ok
 
 
-def test_one_run_is_under_way_at_a_time(app: App, gateway: RefundingGateway) -> None:
+def test_one_run_is_under_way_at_a_time_of_all_processes(app: App, gateway: RefundingGateway) -> None:
     requested(app, gateway, "refund_0001")
+    elsewhere = runpy.run_path(inspect.getfile(finish_refunds))["run"]  # it shares no memory with the first
     looked_at = []
 
     class Again:
@@ -130,11 +133,12 @@ def test_one_run_is_under_way_at_a_time(app: App, gateway: RefundingGateway) -> 
             return getattr(gateway, name)
 
         def refund(self, payment: str, **asked: Any) -> Any:
-            looked_at.append(finish_refunds(app))
+            looked_at.extend([finish_refunds(app), elsewhere(app)])
             return gateway.refund(payment, **asked)
 
     assert finish_refunds(replace(app, payments=Again())) == 1
-    assert looked_at == [0]
+    assert looked_at == [0, 0]
+    assert elsewhere(app) == 1
 
 
 def test_without_refunds_no_gateway_is_needed(database_url: str, tmp_path: Path) -> None:
