@@ -109,8 +109,7 @@ def provider_of(endpoint: OwnEndpoint) -> Provider:
 
 def models_of(key: OwnKey, catalog: Catalog) -> list[str]:
     """The ids that the key opens, each to be called as `provider/id`: those that the provider lists, and ours."""
-    ours = [route.model for routes in catalog.routes.values() for route in routes if route.provider == key.provider]
-    return sorted({*key.discovered, *ours})
+    return sorted({*key.discovered, *(route.model for route in catalog.routes_at(key.provider))})
 
 
 def _named_by_itself(step: Step, own: Own) -> Step:
@@ -139,8 +138,7 @@ def _opened_by(key: OwnKey, id: str, org: str, catalog: Catalog) -> Route | None
     if route is None and id not in key.discovered:
         return None
     if route is None:
-        every = [route for routes in catalog.routes.values() for route in routes if route.provider == key.provider]
-        route = next((each for each in every if each.upstream == id), None)
+        route = next((each for each in catalog.routes_at(key.provider) if each.upstream == id), None)
     if route is not None:
         return _on_own_key(route, org)
     provider = catalog.providers.get(key.provider)

@@ -1,4 +1,4 @@
-"""The catalog in force: immutable, with every look-up a dictionary access. A change makes a new one."""
+"""The catalog in force: immutable, with nearly every look-up a dictionary access. A change makes a new one."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -21,6 +21,10 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
 
     def routes_of(self, model: str) -> tuple[Route, ...]:
         return self.routes.get(model, ())
+
+    def routes_at(self, provider: str) -> list[Route]:
+        """In catalog order. This look-up goes through all routes."""
+        return [route for routes in self.routes.values() for route in routes if route.provider == provider]
 
     def route(self, *, provider: str, model: str) -> Route | None:
         return next((route for route in self.routes_of(model) if route.provider == provider), None)

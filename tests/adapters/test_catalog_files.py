@@ -90,9 +90,7 @@ def test_the_shipped_routes_in_india_are_those_we_can_prove(shipped: Catalog) ->
     resident = {id for id, provider in shipped.providers.items() if provider.residency == INDIA}
     own_keys_only = {"krutrim", "neevcloud", "e2e"}
     assert resident == {"sarvam", "sarvam-open", "bedrock-mumbai", "bedrock-mumbai-converse"} | own_keys_only
-    assert all(
-        route.byok_only for routes in shipped.routes.values() for route in routes if route.provider in own_keys_only
-    )
+    assert all(route.byok_only for provider in own_keys_only for route in shipped.routes_at(provider))
     assert {each.residency for each in shipped.providers.values()} == {INDIA, ""}
 
 

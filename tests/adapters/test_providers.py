@@ -61,12 +61,7 @@ every_wire = pytest.mark.parametrize("provider", [*NATIVE, "azure", "sarvam"])
 
 def chat_route(provider: str) -> Route:
     """The first chat route of a provider, with a price even where we have none, so that it can be called."""
-    found = next(
-        route
-        for model in SHIPPED.models.values()
-        for route in SHIPPED.routes_of(model.id)
-        if route.provider == provider and model.modality == "chat"
-    )
+    found = next(route for route in SHIPPED.routes_at(provider) if SHIPPED.models[route.model].modality == "chat")
     if found.rates is not None:
         return found
     made_up = make_rates(provider=provider, model=found.model, priced_on="2026-11-23", input=1_000, output=3_000)

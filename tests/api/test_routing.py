@@ -153,10 +153,7 @@ def test_health_is_that_of_each_route_in_every_list(services: App) -> None:
 
 def test_a_provider_is_degraded_while_some_of_its_circuits_are_open_and_down_while_all_are(services: App) -> None:
     watched = Watched(services)
-    of = {
-        id: [route for all in services.catalog.routes.values() for route in all if route.provider == id]
-        for id in services.catalog.providers
-    }
+    of = {id: services.catalog.routes_at(id) for id in services.catalog.providers}
     provider, routes = next((id, routes) for id, routes in of.items() if len(routes) > 1)
 
     def told() -> tuple[Any, Any]:
