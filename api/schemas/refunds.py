@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.schemas.money import Amount, Rupees, show
 from api.schemas.times import moment, moment_optional
 from domain.kernel.money import NANOS_PER_PAISA
+from domain.kernel.seals import Seals
 from domain.payments.refunds import Refund, reason_of
-from domain.payments.topup import Seals
 
 
 class NewRefund(BaseModel):

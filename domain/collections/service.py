@@ -31,8 +31,8 @@ from domain.collections.events import (
 from domain.collections.text import clean_description, clean_name, clean_readme, refuse_keys
 from domain.kernel.clock import DAY, SECOND
 from domain.kernel.errors import Conflict, Invalid, NotFound, TooMany, Unauthenticated
+from domain.kernel.seals import Seals
 from domain.kernel.store import Change, Decision, Store
-from domain.payments.topup import Seals
 from domain.routing.chains import STEPS_MAX, check_step, clear_chain, set_chain
 from domain.routing.needs import OWN_ENDPOINT, Step
 

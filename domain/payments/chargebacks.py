@@ -11,6 +11,7 @@ from typing import Literal
 from domain.kernel.errors import Unavailable
 from domain.kernel.events import Event
 from domain.kernel.money import NANOS_PER_PAISA, half_up
+from domain.kernel.seals import Seals
 from domain.kernel.store import Decision, Reader, Store
 from domain.ledger.account import Account, Lot
 from domain.ledger.credit import account_of
@@ -32,7 +33,7 @@ from domain.payments.payment import payment_stream, plain
 from domain.payments.ports import GatewayDispute, PaymentGateway
 from domain.payments.returns import Asides, taken_back
 from domain.payments.tax import refund_share
-from domain.payments.topup import Draft, Seals
+from domain.payments.topup import Draft
 
 Outcome = Literal["open", "won", "lost"]
 

@@ -3,12 +3,13 @@
 import msgspec
 
 from domain.kernel.errors import Unavailable
+from domain.kernel.seals import Seals
 from domain.payments.billing import books_subject
 from domain.payments.document import Original
 from domain.payments.events import DocumentIssued, Tax
 from domain.payments.issue import as_issued, text_to_seal
 from domain.payments.numbering import KINDS
-from domain.payments.topup import Draft, Seals
+from domain.payments.topup import Draft
 
 
 def draft_back(

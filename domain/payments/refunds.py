@@ -14,6 +14,7 @@ from domain.kernel.clock import DAY, SECOND
 from domain.kernel.errors import Conflict, Invalid, NotFound, Unavailable
 from domain.kernel.events import Event
 from domain.kernel.money import NANOS_PER_PAISA, show_inr
+from domain.kernel.seals import Seals
 from domain.kernel.store import Change, Decision, Reader, Store
 from domain.ledger.account import Account, Lot
 from domain.ledger.credit import account_of
@@ -37,7 +38,7 @@ from domain.payments.issue import issue
 from domain.payments.payment import payment_stream, plain
 from domain.payments.ports import GatewayRefund, PaymentGateway, WebhookNotice
 from domain.payments.tax import refund_share
-from domain.payments.topup import Draft, Seals
+from domain.payments.topup import Draft
 
 REFUND_PAISE_MIN = 100
 """Razorpay sends back no less than a rupee: razorpay.com/docs/api/refunds."""

@@ -6,7 +6,7 @@ one decision, keyed by the payment's id, credits it, notes how far it is, or set
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,6 +15,7 @@ from domain.kernel.clock import SECOND
 from domain.kernel.errors import Conflict, Invalid
 from domain.kernel.events import Event
 from domain.kernel.money import NANOS_PER_PAISA, NANOS_PER_RUPEE, Balance, show_inr
+from domain.kernel.seals import Seals
 from domain.kernel.store import Change, Decision, Reader, S, Store, fold
 from domain.keys.trial import end_trial
 from domain.ledger.credit import account_of
@@ -32,14 +33,6 @@ from domain.payments.tax import GstMode, credit_nanos, split
 PAISE_PER_RUPEE = NANOS_PER_RUPEE // NANOS_PER_PAISA
 
 Learned = Literal["handler", "webhook", "sweep", "operator"]
-
-
-class Seals(Protocol):
-    """Seals personal data for a subject, and opens it again: None once the subject has been erased."""
-
-    def seal(self, subject: str, text: str) -> str: ...
-
-    def open(self, subject: str, sealed: str) -> str | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
