@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 from adapters.log import COLUMNS, Row, decode
-from adapters.postgres import CONFIGURATION_ONLY, connect
+from adapters.postgres import connect
 from domain.kernel.clock import SECOND
 from domain.keys.directory import CLOCKS_APART, Caller, Directory
 from domain.keys.ephemeral import TTL_SECONDS_MAX, first_id
@@ -20,8 +20,9 @@ from domain.keys.ephemeral import TTL_SECONDS_MAX, first_id
 POLL_SECONDS = 0.2
 STALE_SECONDS = 1.0
 BATCH = 5_000
+CONFIGURATION_ONLY = "is_configuration(originator_id)"
 STANDING_ONLY = f"{CONFIGURATION_ONLY} and originator_id not like 'ephemeral:%%'"
-"""The predicate of a partial index, as `CONFIGURATION_ONLY` is."""
+"""Each is the predicate of a partial index, `%` doubled for psycopg."""
 FOLLOWED = ("org:", "workspace:", "key:", "trial:", "ephemeral:", "user:", "routing:", "credential:", "endpoint:")
 
 _log = logging.getLogger(__name__)

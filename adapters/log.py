@@ -12,7 +12,6 @@ import psycopg
 from psycopg_pool import ConnectionPool
 
 import domain
-from adapters.postgres import CONFIGURATION_ONLY
 from domain.catalog.events import CATALOG_STREAM
 from domain.kernel.events import REGISTER, Event, Recorded
 
@@ -70,8 +69,8 @@ class LogReader:
         """Everything an org has configured: the facts of its own stream and those of its workspaces and keys."""
         return recorded(
             self._rows(
-                f"select {COLUMNS} from events where org_of(originator_id, state) = %s and {CONFIGURATION_ONLY}"
-                " order by 1",
+                f"select {COLUMNS} from events"
+                " where org_of(originator_id, state) = %s and is_configuration(originator_id) order by 1",
                 org,
             )
         )

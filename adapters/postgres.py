@@ -13,14 +13,6 @@ MIGRATION_LOCK = 7300
 LOG_LOCK = 7301
 """The advisory lock under which every append to the log is made, so that readers see its positions in order."""
 
-GROWING_STREAMS = (
-    *("request", "account", "payment", "document", "redemption", "billing", "dispute"),
-    *("check", "alert", "delivery"),
-    *("collection", "shelf", "star"),
-)
-CONFIGURATION_ONLY = " and ".join(f"originator_id not like '{kind}:%%'" for kind in GROWING_STREAMS)
-"""The streams of orgs, keys and the catalog: the predicate of two partial indexes, `%` doubled for psycopg."""
-
 
 def connect(url: str, *, statement_seconds: int = 0) -> psycopg.Connection[Any]:
     """A connection that commits each statement by itself and notices within seconds that the server is gone.

@@ -6,13 +6,7 @@ create function org_of(stream text, state bytea) returns text language sql immut
 $$;
 
 create index events_org_idx on events (org_of(originator_id, state), notification_id)
-    where originator_id not like 'request:%' and originator_id not like 'account:%'
-    and originator_id not like 'payment:%' and originator_id not like 'document:%'
-    and originator_id not like 'redemption:%' and originator_id not like 'billing:%'
-    and originator_id not like 'dispute:%' and originator_id not like 'check:%'
-    and originator_id not like 'alert:%' and originator_id not like 'delivery:%'
-    and originator_id not like 'collection:%' and originator_id not like 'shelf:%'
-    and originator_id not like 'star:%';
+    where is_configuration(originator_id);
 
 -- To be called under the lock of the log. The error is that of a version conflict, which is what it means.
 create function refuse_stale(org text, seen bigint) returns void language plpgsql as $$
@@ -20,13 +14,7 @@ begin
     if exists (
         select from events
         where org_of(originator_id, state) = org and notification_id > seen
-            and originator_id not like 'request:%' and originator_id not like 'account:%'
-            and originator_id not like 'payment:%' and originator_id not like 'document:%'
-            and originator_id not like 'redemption:%' and originator_id not like 'billing:%'
-            and originator_id not like 'dispute:%' and originator_id not like 'check:%'
-            and originator_id not like 'alert:%' and originator_id not like 'delivery:%'
-            and originator_id not like 'collection:%' and originator_id not like 'shelf:%'
-            and originator_id not like 'star:%'
+            and is_configuration(originator_id)
     ) then
         raise exception 'org % has changed since position %', org, seen using errcode = 'unique_violation';
     end if;

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from adapters.directory import STANDING_ONLY, DirectoryFeed
+from adapters.directory import CONFIGURATION_ONLY, STANDING_ONLY, DirectoryFeed
 from adapters.eventstore import EventStore
 from adapters.log import LogReader
-from adapters.postgres import CONFIGURATION_ONLY, connect, make_pool
+from adapters.postgres import connect, make_pool
 from domain.accounts.members import change_role, remove_member
 from domain.accounts.service import delete_workspace
 from domain.accounts.sign_in import end_all_sessions, end_session

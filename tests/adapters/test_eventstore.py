@@ -194,6 +194,22 @@ def test_an_orgs_history_is_its_own_and_nobody_elses(store: EventStore, log: Log
     assert {getattr(fact.event, "org", "org_a") for fact in log.org("org_a")} == {"org_a"}
 
 
+def test_an_orgs_history_is_found_by_its_index_whatever_has_grown(store: EventStore, database_url: str) -> None:
+    given_org(store)
+    with connect(database_url) as connection:
+        connection.execute("insert into events select 'request:' || n, 1, 'x', '{}' from generate_series(1, 20000) n")
+        connection.execute("analyze events")
+        found = connection.execute(
+            "explain select 1 from events where org_of(originator_id, state) = %s and notification_id > %s"
+            " and is_configuration(originator_id)",
+            ["org_a", 0],
+        ).fetchall()
+        called = connection.execute("explain verbose select is_configuration(originator_id) from events").fetchall()
+    assert "events_org_idx" in str(found)
+    assert "star:" in str(called)
+    assert "is_configuration" not in str(called), "every append would pay for a call"
+
+
 def test_readers_meet_positions_in_order_while_many_write(store: EventStore, log: LogReader) -> None:
     for number in range(4):
         given_org(store, f"org_{number}", inr=0)
