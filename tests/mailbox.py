@@ -4,14 +4,15 @@ import asyncio
 import email
 import socket
 import ssl
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from email.message import EmailMessage
 from email.policy import default
 from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+
+from tests.beside import beside
 
 
 class Mailbox:
@@ -63,11 +64,14 @@ def mailbox(
 ) -> Iterator[Mailbox]:
     """A mail server on the loopback until the block ends; with `tls` it offers STARTTLS, or speaks TLS at once. A
     `login` takes STARTTLS."""
-    box = Mailbox()
-    started = threading.Event()
-    loop = asyncio.new_event_loop()
+    with beside(_running(tls=tls, from_the_start=from_the_start, login=login)) as box:
+        yield box
 
-    conversations: list[SMTP] = []
+
+@asynccontextmanager
+async def _running(*, tls: ssl.SSLContext | None, from_the_start: bool, login: bool) -> AsyncIterator[Mailbox]:
+    box, conversations = Mailbox(), list[SMTP]()
+    loop = asyncio.get_running_loop()
 
     def protocol() -> SMTP:
         conversation = SMTP(
@@ -81,31 +85,18 @@ def mailbox(
         conversations.append(conversation)
         return conversation
 
-    async def serve() -> None:
-        server = await loop.create_server(protocol, "127.0.0.1", 0, ssl=tls if from_the_start else None)
-        box.port = server.sockets[0].getsockname()[1]
-        started.set()
-        async with server:
-            await stop.wait()
-        for conversation in conversations:
-            if conversation.transport is not None:
-                conversation.transport.abort()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await asyncio.sleep(0.05)  # transports close in callbacks of their own
-
-    stop = asyncio.Event()
-    thread = threading.Thread(target=loop.run_until_complete, args=[serve()])
-    thread.start()
-    assert started.wait(5)
-    try:
+    server = await loop.create_server(protocol, "127.0.0.1", 0, ssl=tls if from_the_start else None)
+    box.port = server.sockets[0].getsockname()[1]
+    async with server:
         yield box
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(5)
-        loop.close()
+    for conversation in conversations:
+        if conversation.transport is not None:
+            conversation.transport.abort()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.sleep(0.05)  # transports close in callbacks of their own
 
 
 @contextmanager

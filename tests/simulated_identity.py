@@ -1,9 +1,7 @@
 """Simulated GitHub and Google for tests, in a thread of this process, and browsers that sign in with them."""
 
-import asyncio
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +10,7 @@ import httpx
 
 from adapters.settings import Settings
 from adapters.simulators.identity.server import options, running
+from tests.beside import beside
 
 CLIENTS = {
     "github_client_id": "github-client",
@@ -49,26 +48,10 @@ class Simulated:
 @contextmanager
 def simulated_identity(public_url: str) -> Iterator[Simulated]:
     """A simulator that runs until the end of the block, for a product of that address."""
-    listening, stop = threading.Event(), asyncio.Event()
-    known: dict[str, Any] = {}
     given: dict[str, Any] = {"public_url": public_url, **CLIENTS}
-
-    async def run() -> None:
-        async with running(options(Settings(**given))) as (port, _):
-            known["port"], known["loop"] = port, asyncio.get_running_loop()
-            listening.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
-    thread.start()
-    assert listening.wait(10)
-    simulated = Simulated(f"http://127.0.0.1:{known['port']}")
-    try:
+    server = beside(running(options(Settings(**given))))
+    with server as (port, _), closing(Simulated(f"http://127.0.0.1:{port}")) as simulated:
         yield simulated
-    finally:
-        simulated.close()
-        known["loop"].call_soon_threadsafe(stop.set)
-        thread.join(10)
 
 
 def typed(name: str, *, email: str | None = None, verified: bool = True) -> dict[str, str]:

@@ -1,15 +1,14 @@
 """Providers for tests, played by the simulator in a thread of this process, faults included."""
 
-import asyncio
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from adapters.simulators.provider import start
+from tests.beside import beside
 
 
 @dataclass
@@ -40,23 +39,12 @@ class Simulated:
 @contextmanager
 def simulated_providers() -> Iterator[Simulated]:
     """A simulator that runs until the end of the block."""
-    listening = threading.Event()
-    known: dict[str, Any] = {}
-
-    async def run() -> None:
-        server = await start()
-        known.update(port=server.port, loop=asyncio.get_running_loop(), stop=asyncio.Event())
-        listening.set()
-        await known["stop"].wait()
-        await server.close()
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
-    thread.start()
-    assert listening.wait(10)
-    simulated = Simulated(f"http://127.0.0.1:{known['port']}")
-    try:
+    with beside(_running()) as port, closing(Simulated(f"http://127.0.0.1:{port}")) as simulated:
         yield simulated
-    finally:
-        simulated.close()
-        known["loop"].call_soon_threadsafe(known["stop"].set)
-        thread.join(10)
+
+
+@asynccontextmanager
+async def _running() -> AsyncIterator[int]:
+    server = await start()
+    yield server.port
+    await server.close()

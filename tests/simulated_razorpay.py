@@ -1,11 +1,10 @@
 """A simulated Razorpay for tests, in a thread of this process, and a merchant's webhook that remembers what came."""
 
-import asyncio
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import httpx
 
 from adapters.simulators.razorpay.server import Options, running
+from tests.beside import beside
 
 Json = dict[str, Any]
 KEY_ID, KEY_SECRET = "rzp_test_ofthetest00000", "key-secret-of-the-test"
@@ -65,25 +65,9 @@ class Simulated:
 def simulated_razorpay(**options: Any) -> Iterator[Simulated]:
     """A simulator that runs until the end of the block."""
     given = {"key_id": KEY_ID, "key_secret": KEY_SECRET, "webhook_secret": WEBHOOK_SECRET} | options
-    listening, stop = threading.Event(), asyncio.Event()
-    known: dict[str, Any] = {}
-
-    async def run() -> None:
-        async with running(Options(**given)) as (port, _):
-            known["port"], known["loop"] = port, asyncio.get_running_loop()
-            listening.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
-    thread.start()
-    assert listening.wait(10)
-    simulated = Simulated(f"http://127.0.0.1:{known['port']}")
-    try:
+    server = beside(running(Options(**given)))
+    with server as (port, _), closing(Simulated(f"http://127.0.0.1:{port}")) as simulated:
         yield simulated
-    finally:
-        simulated.close()
-        known["loop"].call_soon_threadsafe(stop.set)
-        thread.join(10)
 
 
 @dataclass(frozen=True)

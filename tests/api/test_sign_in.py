@@ -3,11 +3,10 @@ that somebody may try who is not the one they say."""
 
 import asyncio
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +30,7 @@ from domain.kernel.clock import DAY, SECOND
 from domain.kernel.errors import NotFound
 from domain.kernel.money import rupees
 from projections.runner import Runner
+from tests.beside import beside
 from tests.given import PEPPER, given_invitation, given_person, given_team
 from tests.product import free_port
 from tests.simulated_identity import Browser, Simulated, simulated_identity, typed
@@ -52,36 +52,30 @@ class Clock:
 def serving(settings: Settings, **given: Any) -> Iterator[App]:
     """A gateway in a thread of this process, with all that a process of its own would have."""
     app = build(settings, environment={}, pepper=PEPPER, **given)
-    started, known = threading.Event(), SimpleNamespace()
-
-    async def run() -> None:
-        app.directory.start()
-        async with open_gateway(app) as gateway:
-            config = uvicorn.Config(
-                web.build(app, gateway=gateway),
-                host="127.0.0.1",
-                port=settings.port,
-                lifespan="off",
-                log_config=None,
-                proxy_headers=False,
-                timeout_graceful_shutdown=2,
-            )
-            known.server = uvicorn.Server(config)
-            serving = asyncio.create_task(known.server.serve())
-            while not known.server.started:  # noqa: ASYNC110  # uvicorn has no event for it
-                await asyncio.sleep(0.01)
-            started.set()
-            await serving
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
-    thread.start()
-    assert started.wait(20)
-    try:
+    with closing(app), beside(listening(app)):
         yield app
-    finally:
-        known.server.should_exit = True
-        thread.join(20)
-        app.close()
+
+
+@asynccontextmanager
+async def listening(app: App) -> AsyncIterator[None]:
+    app.directory.start()
+    async with open_gateway(app) as gateway:
+        config = uvicorn.Config(
+            web.build(app, gateway=gateway),
+            host="127.0.0.1",
+            port=app.settings.port,
+            lifespan="off",
+            log_config=None,
+            proxy_headers=False,
+            timeout_graceful_shutdown=2,
+        )
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve())
+        while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
+            await asyncio.sleep(0.01)
+        yield
+        server.should_exit = True
+        await serving
 
 
 @pytest.fixture(scope="module")
