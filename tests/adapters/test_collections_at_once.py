@@ -22,12 +22,12 @@ from domain.collections.service import (
 from domain.kernel.store import fold_recorded
 from domain.routing.needs import Step
 from tests.adapters.test_access_at_once import at_once
-from tests.domain.collections.played import OpenSeals
 from tests.domain.routing.test_plan import CATALOG
+from tests.fakes import PlainSeals
 from tests.given import NOON, given_org, given_person
 
 DRAFT = Draft(name="Chain", model="m", steps=(Step(model="m"),), public=True)
-SEALS = OpenSeals()
+SEALS = PlainSeals()
 ENTROPY = b"slugs"
 
 

@@ -9,8 +9,7 @@ from adapters.settings import Settings
 from adapters.wiring import App, build
 from projections.runner import Runner
 from tests.domain.payments.refund_scene import RefundingGateway
-from tests.domain.payments.till import PlainSeals
-from tests.fakes import Letterbox
+from tests.fakes import Letterbox, PlainSeals
 from tests.given import given_org
 
 

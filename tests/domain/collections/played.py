@@ -23,6 +23,7 @@ from domain.kernel.clock import SECOND
 from domain.kernel.errors import NotFound, Refusal
 from domain.routing.needs import Step
 from tests.domain.routing.test_plan import CATALOG
+from tests.fakes import PlainSeals
 from tests.given import NOON, given_org, given_person
 from tests.memory_store import MemoryStore
 
@@ -49,24 +50,12 @@ STEPS = st.lists(
 )
 
 
-class OpenSeals:
-    """The Seals port without secrecy: what is sealed says for whom."""
-
-    def seal(self, subject: str, text: str) -> str:
-        return f"{subject}|{text}"
-
-    def open(self, subject: str, sealed: str) -> str | None:
-        owner, _, text = sealed.partition("|")
-        assert owner == subject
-        return text
-
-
 class Played:
     """`snapshots` is what each fork was made of, until the org that has it changes it itself."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()
-        self.seals = OpenSeals()
+        self.seals = PlainSeals()
         self.at = NOON
         self.slugs: list[str] = []
         self.snapshots: dict[str, tuple[Any, ...]] = {}
@@ -159,7 +148,7 @@ class Played:
             self.snapshots.pop(slug, None)
 
 
-def content(seals: OpenSeals, collection: Collection) -> tuple[Any, ...]:
+def content(seals: PlainSeals, collection: Collection) -> tuple[Any, ...]:
     """What a snapshot keeps."""
     readme = seals.open(collection.owner, collection.readme) if collection.readme else ""
     return collection.name, collection.model, collection.steps, collection.description, readme

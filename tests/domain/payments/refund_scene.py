@@ -21,7 +21,8 @@ from domain.payments.promo import create_promo
 from domain.payments.refunds import OrderRefunds, Refund, RefundDesk, refundable, wallet_of
 from domain.payments.tax import HEADS
 from domain.payments.topup import Terms
-from tests.domain.payments.till import KARNATAKA, TERMS, FakeGateway, PlainSeals, given_order, make_till
+from tests.domain.payments.till import KARNATAKA, TERMS, FakeGateway, given_order, make_till
+from tests.fakes import PlainSeals
 from tests.given import NOON, given_key, given_org
 from tests.memory_store import MemoryStore
 

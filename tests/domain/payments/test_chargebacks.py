@@ -15,7 +15,8 @@ from domain.payments.events import ChargebackLost, ChargebackOpened, ChargebackW
 from domain.payments.issue import as_issued
 from domain.payments.ports import DisputeStatus
 from tests.domain.payments.refund_scene import ORG, Scene
-from tests.domain.payments.till import TERMS, PlainSeals, given_order
+from tests.domain.payments.till import TERMS, given_order
+from tests.fakes import PlainSeals
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from domain.payments.issue import as_issued
 from domain.payments.ports import WebhookNotice
 from domain.payments.refunds import REFUNDS_A_DAY, note_refund, reason_of, refund_id
 from tests.domain.payments.refund_scene import ORG, Scene
-from tests.domain.payments.till import TERMS, PlainSeals
+from tests.domain.payments.till import TERMS
+from tests.fakes import PlainSeals
 from tests.given import given_org
 
 

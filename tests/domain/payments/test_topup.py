@@ -25,7 +25,8 @@ from domain.payments.events import (
 from domain.payments.issue import as_issued
 from domain.payments.promo import create_promo, disable_promo
 from domain.payments.topup import Till
-from tests.domain.payments.till import KERALA, TERMS, FakeGateway, PlainSeals, given_order, make_till, profile
+from tests.domain.payments.till import KERALA, TERMS, FakeGateway, given_order, make_till, profile
+from tests.fakes import PlainSeals
 from tests.given import NOON, given_org
 from tests.memory_store import MemoryStore
 

@@ -12,6 +12,7 @@ from domain.payments.document import Buyer, Supplier
 from domain.payments.events import TopUpOrdered
 from domain.payments.ports import GatewayOrder, GatewayPayment, GatewayRefund, WebhookNotice
 from domain.payments.topup import Terms, Till
+from tests.fakes import PlainSeals
 from tests.given import NOON
 
 KARNATAKA, KERALA = "29", "32"
@@ -29,18 +30,6 @@ TERMS = Terms(
     description="Prepaid credit",
     supplier=SUPPLIER,
 )
-
-
-class PlainSeals:
-    """Seals nothing, but says for whom it would."""
-
-    def seal(self, subject: str, text: str) -> str:
-        return f"{subject}|{text}"
-
-    def open(self, subject: str, sealed: str) -> str | None:
-        owner, _, text = sealed.partition("|")
-        assert owner == subject
-        return text
 
 
 class FakeGateway:
