@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from adapters.settings import Settings
-from adapters.wiring import App, build
+from adapters.wiring import App
 from api.access import CALLERS, DEMANDS, PAGE, ROUTES, render
 from api.app import build as build_web
 from api.caller import DEMANDS as DEMANDED
@@ -24,7 +24,6 @@ from domain.keys.ephemeral import EphemeralTerms, mint_ephemeral_key
 from domain.keys.key import make_secret
 from domain.keys.service import KeyTerms
 from domain.keys.trial import TrialTerms
-from projections.runner import Runner
 from tests.api import edge
 from tests.api.browser import ORIGIN, signed_in
 from tests.given import PEPPER, given_key, given_member, given_person, given_session, given_team
@@ -48,13 +47,8 @@ def settings_for_everybody(home: Path, issuer: Issuer) -> Settings:
 
 
 @pytest.fixture
-def services(database_url: str, tmp_path: Path, issuer: Issuer) -> Iterator[App]:
-    settings = settings_for_everybody(tmp_path, issuer)
-    services = build(settings, database_url=database_url, redis_url="", environment={}, pepper=PEPPER)
-    Runner(database_url).prepare()
-    services.directory.start()
-    yield services
-    services.close()
+def settings(tmp_path: Path, issuer: Issuer) -> Settings:
+    return settings_for_everybody(tmp_path, issuer)
 
 
 def everybody(app: App, issuer: Issuer) -> dict[str, dict[str, str]]:

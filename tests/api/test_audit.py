@@ -2,32 +2,23 @@
 
 import csv
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from adapters.log import load_all_facts
 from adapters.settings import Settings
-from adapters.wiring import build
 from domain.kernel.events import REGISTER
 from projections.audit import AUDITED
-from projections.runner import Runner
 from projections.verify import verify
 from tests.api.browser import ORIGIN
-from tests.api.test_management import Client
+from tests.api.client import Client
 from tests.api.test_people import browser, join, team_of
-from tests.given import PEPPER
 
 
 @pytest.fixture
-def client(database_url: str, tmp_path: Path) -> Iterator[Client]:
-    settings = Settings(home=tmp_path, public_url=ORIGIN)
-    services = build(settings, database_url=database_url, redis_url="", environment={}, pepper=PEPPER)
-    Runner(database_url).prepare()
-    services.directory.start()
-    yield Client(services)
-    services.close()
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, public_url=ORIGIN)
 
 
 def test_each_change_is_told_with_who_made_it_from_where_and_what_was_before(client: Client) -> None:

@@ -3,15 +3,11 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adapters.pdf.ready import INSTALL, missing_libraries
-from adapters.settings import Settings
-from adapters.wiring import build
 from api.cli import main
 from domain.kernel.clock import DAY, SECOND, day_to_date, ist_day, ist_month, to_iso
 from domain.kernel.money import parse_inr, rupees
@@ -20,19 +16,9 @@ from domain.keys.service import KeyTerms
 from domain.ledger.credit import SIGN_UP_GRANT, account_of, expire_credit, grant_credit
 from domain.ledger.events import CreditAdded, CreditWithdrawn, CreditWithheld
 from domain.payments.billing import set_low_balance
-from projections.runner import Runner
 from tests.adapters.pdf.looks import text_of
-from tests.api.test_management import Client, minted, served
-from tests.given import PEPPER, Minted, given_hold, given_org
-
-
-@pytest.fixture
-def client(database_url: str, tmp_path: Path) -> Iterator[Client]:
-    services = build(Settings(home=tmp_path), database_url=database_url, redis_url="", environment={}, pepper=PEPPER)
-    Runner(database_url).prepare()
-    services.directory.start()
-    yield Client(services)
-    services.close()
+from tests.api.client import Client, minted, served
+from tests.given import Minted, given_hold, given_org
 
 
 @pytest.fixture

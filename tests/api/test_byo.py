@@ -21,8 +21,7 @@ from domain.byo.routes import with_own
 from domain.inference.ports import UpstreamFault
 from domain.keys.service import KeyTerms
 from domain.routing.needs import Step
-from projections.runner import Runner
-from tests.api.test_management import Client, minted
+from tests.api.client import Client, minted, started
 from tests.given import PEPPER, Minted, given_org
 from tests.simulated_providers import Simulated, simulated_providers
 
@@ -43,26 +42,9 @@ def providers(simulator: Simulated) -> Simulated:
     return simulator
 
 
-def settings(home: Path, providers: Simulated, **more: Any) -> Settings:
-    given = {"simulator_url": providers.url, "egress_allowed": ("127.0.0.1",), "egress_http": True} | more
-    return Settings(home=home, **given)
-
-
 @pytest.fixture
-def client(database_url: str, tmp_path: Path, providers: Simulated) -> Iterator[Client]:
-    services = build(
-        settings(tmp_path, providers), database_url=database_url, redis_url="", environment={}, pepper=PEPPER
-    )
-    Runner(database_url).prepare()
-    services.directory.start()
-    yield Client(services)
-    services.close()
-
-
-@pytest.fixture
-def key(client: Client) -> Minted:
-    given_org(client.services.store, "org_a", at=client.services.clock())
-    return minted(client, "org_a", KeyTerms(name="first"))
+def settings(tmp_path: Path, providers: Simulated) -> Settings:
+    return Settings(home=tmp_path, simulator_url=providers.url, egress_allowed=("127.0.0.1",), egress_http=True)
 
 
 @pytest.fixture
@@ -158,11 +140,9 @@ def test_another_org_sees_and_touches_nothing(
     assert len(client("GET", "/me/endpoints", key.secret).json()["data"]) == 1
 
 
-def test_a_key_is_in_force_in_another_process_within_a_second(
-    client: Client, key: Minted, tmp_path: Path, providers: Simulated
-) -> None:
+def test_a_key_is_in_force_in_another_process_within_a_second(client: Client, key: Minted, settings: Settings) -> None:
     there = build(
-        settings(tmp_path, providers),
+        settings,
         database_url=client.services.database_url,
         redis_url="",
         environment={},
@@ -241,10 +221,7 @@ def test_a_test_saves_nothing(client: Client, key: Minted, providers: Simulated)
 def test_addresses_that_are_not_called_are_refused_before_anything_is_sent(
     database_url: str, tmp_path: Path, providers: Simulated
 ) -> None:
-    services = build(Settings(home=tmp_path), database_url=database_url, redis_url="", environment={}, pepper=PEPPER)
-    Runner(database_url).prepare()
-    services.directory.start()
-    try:
+    with started(Settings(home=tmp_path), database_url) as services:
         client = Client(services)
         given_org(services.store, "org_a", at=services.clock())
         key = minted(client, "org_a", KeyTerms(name="first"))
@@ -262,8 +239,6 @@ def test_addresses_that_are_not_called_are_refused_before_anything_is_sent(
                 reply = client("POST", f"/me/endpoints{path}", key.secret, wanted | {"base_url": base_url})
                 assert (reply.status_code, reply.json()["error"]["code"]) == (400, "address_refused"), base_url
         assert len(providers.requests()) == before
-    finally:
-        services.close()
 
 
 # What is kept

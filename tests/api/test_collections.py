@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +11,19 @@ from adapters.settings import Settings
 from adapters.wiring import build
 from domain.keys.service import KeyTerms
 from domain.routing.chains import Chains
-from projections.runner import Runner
 from projections.verify import verify
 from tests.api.browser import ORIGIN
-from tests.api.test_management import Client
+from tests.api.client import Client
 from tests.api.test_people import Browser, browser, join, team_of
-from tests.given import PEPPER, given_key
+from tests.given import given_key
 
 MODEL, OTHER = "sarvam-105b", "gpt-oss-120b"
 STEPS = [{"model": MODEL, "provider": None}, {"model": OTHER, "provider": None}]
 
 
 @pytest.fixture
-def client(database_url: str, tmp_path: Path) -> Iterator[Client]:
-    settings = Settings(home=tmp_path, public_url=ORIGIN, collections_max=4)
-    services = build(settings, database_url=database_url, redis_url="", environment={}, pepper=PEPPER)
-    Runner(database_url).prepare()
-    services.directory.start()
-    yield Client(services)
-    services.close()
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, public_url=ORIGIN, collections_max=4)
 
 
 @pytest.fixture

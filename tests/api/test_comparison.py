@@ -1,6 +1,5 @@
 """Prices, routes and models side by side, as anybody may see them."""
 
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ from adapters.settings import Settings
 from adapters.wiring import App, build
 from domain.catalog.use_cases import USE_CASES
 from domain.kernel.clock import DAY, day_to_date, ist_day
-from domain.keys.service import KeyTerms
-from projections.runner import Runner
-from tests.api.test_management import Client, minted, served
-from tests.given import PEPPER, Minted, given_org
+from tests.api.client import Client, served
+from tests.given import PEPPER, Minted
 
 NOTHING = {
     "success_rate": None,
@@ -22,21 +19,6 @@ NOTHING = {
     "latency_p95_ms": None,
     "output_tokens_per_second": None,
 }
-
-
-@pytest.fixture
-def client(database_url: str, tmp_path: Path) -> Iterator[Client]:
-    services = build(Settings(home=tmp_path), database_url=database_url, redis_url="", environment={}, pepper=PEPPER)
-    Runner(database_url).prepare()
-    services.directory.start()
-    yield Client(services)
-    services.close()
-
-
-@pytest.fixture
-def key(client: Client) -> Minted:
-    given_org(client.services.store, "org_a", at=client.services.clock())
-    return minted(client, "org_a", KeyTerms(name="first"))
 
 
 @pytest.fixture

@@ -2,45 +2,25 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from adapters.ledger import LedgerWriter
-from adapters.settings import Settings
-from adapters.wiring import build
 from api.cli import main
 from domain.inference.metering import Usage
 from domain.kernel.clock import SECOND
 from domain.kernel.events import Event
 from domain.keys.service import KeyTerms
 from domain.ledger.events import Attempt, CreditHeld, HoldReleased, RequestSettled
-from projections.runner import Runner
-from tests.api.test_management import Client, minted
+from tests.api.client import Client, minted
 from tests.domain.ledger.test_dispute import SETTLED
 from tests.given import PEPPER, Minted, given_org
 
 REASON = {"reason": "The answer broke off."}
 COUNTED = msgspec.structs.replace(SETTLED, usage=Usage(input=10, output=10, source="counted"))
 BROKE = msgspec.structs.replace(SETTLED, attempts=(Attempt(route="p/m", end="cut"),))
-
-
-@pytest.fixture
-def client(database_url: str, tmp_path: Path) -> Iterator[Client]:
-    services = build(Settings(home=tmp_path), database_url=database_url, redis_url="", environment={}, pepper=PEPPER)
-    Runner(database_url).prepare()
-    services.directory.start()
-    yield Client(services)
-    services.close()
-
-
-@pytest.fixture
-def key(client: Client) -> Minted:
-    given_org(client.services.store, "org_a", at=client.services.clock())
-    return minted(client, "org_a", KeyTerms(name="first"))
 
 
 def record(client: Client, key: Minted, request: str, end: RequestSettled | HoldReleased | None) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ import psycopg
 import pytest
 
 from adapters.settings import Settings
-from adapters.wiring import build
+from adapters.wiring import App
 from api.cli import main
 from domain.keys.service import KeyTerms
-from projections.runner import Runner
-from tests.api.test_management import Client, minted
+from tests.api.client import Client, minted
 from tests.documents import BUYER, cancel, given_document, given_refund_voucher
 from tests.given import PEPPER, Minted, given_org
 from workers.render_documents import run as render
@@ -39,10 +37,13 @@ class Browser(Client):
 
 
 @pytest.fixture
-def client(database_url: str, tmp_path: Path) -> Iterator[Browser]:
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, public_url="https://br.example")
+
+
+@pytest.fixture
+def client(services: App) -> Browser:
     """Its PDFs are drawn at once, other bytes each time."""
-    settings = Settings(home=tmp_path, public_url="https://br.example")
-    services = build(settings, database_url=database_url, redis_url="", environment={}, pepper=PEPPER)
     drawn: list[bytes] = []
 
     def draw(document: Any) -> bytes:
@@ -51,16 +52,7 @@ def client(database_url: str, tmp_path: Path) -> Iterator[Browser]:
 
     services.documents.draw = draw  # type: ignore[method-assign]
     services.documents.missing = lambda: None  # type: ignore[method-assign]
-    Runner(database_url).prepare()
-    services.directory.start()
-    yield Browser(services)
-    services.close()
-
-
-@pytest.fixture
-def key(client: Browser) -> Minted:
-    given_org(client.services.store, "org_a", at=client.services.clock())
-    return minted(client, "org_a", KeyTerms(name="first"))
+    return Browser(services)
 
 
 @pytest.fixture

@@ -7,16 +7,13 @@ from pathlib import Path
 import pytest
 
 from adapters.settings import Settings
-from adapters.wiring import build
 from api.access import ROUTES
 from domain.keys.agents import AgentTerms, register_agent
-from projections.runner import Runner
 from tests.api.browser import ORIGIN
-from tests.api.test_management import Client, served
+from tests.api.client import Client, served
 from tests.api.test_people import Browser, browser, join, team_of
 from tests.api.test_refunds import ADDRESS, ask, pay
 from tests.given import (
-    PEPPER,
     Minted,
     given_endpoint,
     given_invitation,
@@ -58,8 +55,8 @@ def razorpay() -> Iterator[Simulated]:
 
 
 @pytest.fixture
-def client(razorpay: Simulated, database_url: str, tmp_path: Path) -> Iterator[Client]:
-    settings = Settings(
+def settings(razorpay: Simulated, tmp_path: Path) -> Settings:
+    return Settings(
         home=tmp_path,
         public_url=ORIGIN,
         razorpay_url=razorpay.url,
@@ -67,11 +64,6 @@ def client(razorpay: Simulated, database_url: str, tmp_path: Path) -> Iterator[C
         razorpay_key_secret=KEY_SECRET,
         simulator_url="http://127.0.0.1:9",  # where nobody listens
     )
-    services = build(settings, database_url=database_url, redis_url="", environment={}, pepper=PEPPER)
-    Runner(database_url).prepare()
-    services.directory.start()
-    yield Client(services)
-    services.close()
 
 
 def everything_of(asha: Browser, razorpay: Simulated) -> Mapping[str, str]:

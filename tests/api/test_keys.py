@@ -23,7 +23,7 @@ from domain.ledger.events import CreditHeld
 from domain.ledger.guards import Denied
 from projections.runner import Runner
 from projections.verify import verify
-from tests.api.test_management import Client, minted
+from tests.api.client import Client, minted
 from tests.given import PEPPER, Minted, given_org, put_on_hold
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from workers.jobs import find_jobs

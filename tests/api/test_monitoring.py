@@ -10,7 +10,7 @@ import pytest
 
 from adapters.gateway import open_gateway
 from adapters.settings import Settings
-from adapters.wiring import App, build
+from adapters.wiring import App
 from api.app import build as build_web
 from domain.kernel.money import rupees
 from domain.kernel.store import fold_recorded
@@ -18,11 +18,10 @@ from domain.monitoring.alerts import Found, judge
 from domain.monitoring.checks import record_checks
 from domain.monitoring.events import Checked, Ping
 from domain.monitoring.monitors import Monitors, monitor_stream
-from projections.runner import Runner
 from tests.api.browser import ORIGIN, signed_in
-from tests.api.test_management import Client
+from tests.api.client import Client, started
 from tests.api.test_people import Browser, browser, join, team_of
-from tests.given import PEPPER, given_key, given_org
+from tests.given import given_key, given_org
 from tests.product import write_catalog
 from tests.simulated_providers import Simulated, simulated_providers
 
@@ -47,11 +46,8 @@ def services(database_url: str, redis_url: str, tmp_path: Path, providers: Simul
         redis_url=redis_url,
         monitored_max=2,
     )
-    services = build(settings, database_url=database_url, environment={}, pepper=PEPPER)
-    Runner(database_url).prepare()
-    services.directory.start()
-    yield services
-    services.close()
+    with started(settings, database_url, redis_url=redis_url) as services:
+        yield services
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Persons, their orgs, members and invitations, through the whole application on a real PostgreSQL."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,26 +8,19 @@ import httpx
 import pytest
 
 from adapters.settings import Settings
-from adapters.wiring import build
 from api.session import COOKIE, read_cookie
 from domain.kernel.money import rupees
 from domain.keys.service import KeyTerms
 from domain.ledger.credit import grant_credit
-from projections.runner import Runner
 from projections.verify import verify
 from tests.api.browser import ORIGIN, signed_in
-from tests.api.test_management import Client
+from tests.api.client import Client
 from tests.given import PEPPER, given_key, given_org, given_person, given_session
 
 
 @pytest.fixture
-def client(database_url: str, tmp_path: Path) -> Iterator[Client]:
-    settings = Settings(home=tmp_path, public_url=ORIGIN, people_max=4, teams_max=2)
-    services = build(settings, database_url=database_url, redis_url="", environment={}, pepper=PEPPER)
-    Runner(database_url).prepare()
-    services.directory.start()
-    yield Client(services)
-    services.close()
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, public_url=ORIGIN, people_max=4, teams_max=2)
 
 
 @dataclass

@@ -1,31 +1,23 @@
 """The export of what is kept about a person, and its end, through the whole application on a real PostgreSQL."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from adapters.settings import Settings
-from adapters.wiring import build
 from domain.accounts.sign_in import sign_in
 from domain.kernel.errors import NotFound
 from domain.payments.billing import books_subject
-from projections.runner import Runner
 from projections.verify import verify
 from tests.api.browser import ORIGIN
-from tests.api.test_management import Client
+from tests.api.client import Client
 from tests.api.test_people import browser, join, team_of
-from tests.given import PEPPER, proof
+from tests.given import proof
 
 
 @pytest.fixture
-def client(database_url: str, tmp_path: Path) -> Iterator[Client]:
-    settings = Settings(home=tmp_path, public_url=ORIGIN)
-    services = build(settings, database_url=database_url, redis_url="", environment={}, pepper=PEPPER)
-    Runner(database_url).prepare()
-    services.directory.start()
-    yield Client(services)
-    services.close()
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, public_url=ORIGIN)
 
 
 def test_the_export_has_what_is_kept_in_clear(client: Client) -> None:

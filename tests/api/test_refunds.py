@@ -10,16 +10,14 @@ import pytest
 
 from adapters.ledger import LedgerWriter
 from adapters.settings import Settings
-from adapters.wiring import build
 from domain.kernel.clock import SECOND
 from domain.kernel.errors import Conflict
 from domain.kernel.money import rupees
 from domain.keys.service import KeyTerms
 from domain.ledger.events import CreditHeld
-from projections.runner import Runner
 from projections.verify import verify
-from tests.api.test_management import Client, minted
-from tests.given import PEPPER, Minted, given_org
+from tests.api.client import Client, minted
+from tests.given import Minted, given_org
 from tests.simulated_razorpay import KEY_ID, KEY_SECRET, WEBHOOK_SECRET, Simulated, simulated_razorpay
 
 ADDRESS = {"name": "Asha Sharma", "address": ["12 MG Road"], "state": "29", "pin": "560025"}
@@ -39,19 +37,14 @@ def razorpay(running_simulator: Simulated) -> Simulated:
 
 
 @pytest.fixture
-def client(razorpay: Simulated, database_url: str, tmp_path: Path) -> Iterator[Client]:
-    settings = Settings(
+def settings(razorpay: Simulated, tmp_path: Path) -> Settings:
+    return Settings(
         home=tmp_path,
         razorpay_url=razorpay.url,
         razorpay_key_id=KEY_ID,
         razorpay_key_secret=KEY_SECRET,
         razorpay_webhook_secrets=(WEBHOOK_SECRET,),
     )
-    services = build(settings, database_url=database_url, redis_url="", environment={}, pepper=PEPPER)
-    Runner(database_url).prepare()
-    services.directory.start()
-    yield Client(services)
-    services.close()
 
 
 @pytest.fixture

@@ -19,20 +19,14 @@ from domain.keys.service import KeyTerms
 from domain.ledger.events import CreditHeld, HoldReleased
 from domain.routing.health import LocalHealth, Outcome
 from domain.routing.ranking import Figures
-from tests.api.test_management import Client, client, minted  # noqa: F401  # the client is a fixture
+from tests.api.client import Client, minted
 from tests.fakes import FakeClock
 from tests.given import Minted, given_org
 
 MODEL, OTHER = "sarvam-105b", "gpt-oss-120b"
 
 
-@pytest.fixture
-def key(client: Client) -> Minted:  # noqa: F811
-    given_org(client.services.store, "org_a", at=client.services.clock())
-    return minted(client, "org_a", KeyTerms(name="first"))
-
-
-def test_a_chain_is_saved_shown_replaced_and_cleared(client: Client, key: Minted) -> None:  # noqa: F811
+def test_a_chain_is_saved_shown_replaced_and_cleared(client: Client, key: Minted) -> None:
     saved = client("PUT", f"/me/routing/{MODEL}", key.secret, {"fallbacks": [{"model": OTHER}]})
     assert saved.status_code == 200, saved.text
     row = saved.json()
@@ -49,14 +43,14 @@ def test_a_chain_is_saved_shown_replaced_and_cleared(client: Client, key: Minted
     assert client.code("GET", f"/me/routing/{MODEL}", key.secret) == (404, "not_found")
 
 
-def test_model_ids_may_hold_slashes(client: Client, key: Minted) -> None:  # noqa: F811
+def test_model_ids_may_hold_slashes(client: Client, key: Minted) -> None:
     provider = next(iter(client.services.catalog.providers))
     model = f"{provider}/their/model"
     assert client("PUT", f"/me/routing/{model}", key.secret, {"fallbacks": [{"model": OTHER}]}).status_code == 200
     assert client("GET", f"/me/routing/{model}", key.secret).json()["model"] == model
 
 
-def test_slips_are_refused_and_chains_of_others_are_not_there(client: Client, key: Minted) -> None:  # noqa: F811
+def test_slips_are_refused_and_chains_of_others_are_not_there(client: Client, key: Minted) -> None:
     path = f"/me/routing/{MODEL}"
     good = {"model": OTHER}
     assert client.code("PUT", path, key.secret, {"fallbacks": []}) == (400, "invalid_request")
@@ -75,11 +69,7 @@ def test_slips_are_refused_and_chains_of_others_are_not_there(client: Client, ke
     assert client.code("GET", path, stranger.secret) == (404, "not_found")
 
 
-def test_a_chain_is_in_force_in_another_process_within_a_second(
-    client: Client,  # noqa: F811
-    key: Minted,
-    tmp_path: Path,
-) -> None:
+def test_a_chain_is_in_force_in_another_process_within_a_second(client: Client, key: Minted, tmp_path: Path) -> None:
     there = build(Settings(home=tmp_path), database_url=client.services.database_url, redis_url="", pepper=b"p")
     there.directory.start()
     try:
@@ -124,18 +114,18 @@ class Watched:
 
 
 @pytest.fixture
-def services(tmp_path: Path) -> App:
+def unconnected(tmp_path: Path) -> App:
     """Never connected; every provider has a simulator behind it."""
     return build(
         Settings(home=tmp_path, simulator_url="http://simulator"), database_url="postgresql://nowhere", pepper=b"p"
     )
 
 
-def test_health_is_that_of_each_route_in_every_list(services: App) -> None:
-    watched = Watched(services)
-    routes = services.catalog.routes_of(MODEL)
+def test_health_is_that_of_each_route_in_every_list(unconnected: App) -> None:
+    watched = Watched(unconnected)
+    routes = unconnected.catalog.routes_of(MODEL)
     provider = routes[0].provider
-    theirs = [each.model for each in (route for all in services.catalog.routes.values() for route in all)]
+    theirs = [each.model for each in (route for all in unconnected.catalog.routes.values() for route in all)]
     assert theirs
     unknown = {"state": "unknown", "latency_ms": None, "failure_rate": None}
     assert watched.get(f"/v1/models/{MODEL}")["routes"][0]["health"] == unknown
@@ -151,9 +141,9 @@ def test_health_is_that_of_each_route_in_every_list(services: App) -> None:
     assert watched.get(f"/v1/models/{MODEL}")["routes"][0]["health"]["state"] == "recovering"
 
 
-def test_a_provider_is_degraded_while_some_of_its_circuits_are_open_and_down_while_all_are(services: App) -> None:
-    watched = Watched(services)
-    of = {id: services.catalog.routes_at(id) for id in services.catalog.providers}
+def test_a_provider_is_degraded_while_some_of_its_circuits_are_open_and_down_while_all_are(unconnected: App) -> None:
+    watched = Watched(unconnected)
+    of = {id: unconnected.catalog.routes_at(id) for id in unconnected.catalog.providers}
     provider, routes = next((id, routes) for id, routes in of.items() if len(routes) > 1)
 
     def told() -> tuple[Any, Any]:

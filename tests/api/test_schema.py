@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
-from adapters.wiring import App, build
+from adapters.wiring import App
 from api.access import CALLERS
 from api.app import build as build_web
 from api.schemas.document import describe
@@ -27,8 +27,8 @@ from api.schemas.inference import PATHS
 from projections.runner import Runner
 from tests.api import edge
 from tests.api.browser import ORIGIN
+from tests.api.client import started
 from tests.api.test_access import everybody, settings_for_everybody
-from tests.given import PEPPER
 from tests.issuer import Issuer
 
 EXAMPLES = 4
@@ -52,12 +52,8 @@ class Call:
 
 @pytest.fixture
 def services(database_url: str, tmp_path: Path, issuer: Issuer) -> Iterator[App]:
-    options = settings_for_everybody(tmp_path, issuer)
-    services = build(options, database_url=database_url, redis_url="", environment={}, pepper=PEPPER)
-    Runner(database_url).prepare()
-    services.directory.start()
-    yield services
-    services.close()
+    with started(settings_for_everybody(tmp_path, issuer), database_url) as services:
+        yield services
 
 
 def calls(document: dict[str, Any]) -> list[Call]:

@@ -9,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.settings import Settings
-from adapters.wiring import build
+from adapters.wiring import App
 from api.session import COOKIE, CSRF_HEADER, Token, csrf_token, read_cookie, write_cookie
 from domain.accounts.sign_in import end_session, session_expiry
-from projections.runner import Runner
 from tests.api.browser import signed_in
-from tests.api.test_management import Client
+from tests.api.client import Client, started
 from tests.fakes import FakeClock
 from tests.given import PEPPER, given_person, given_session
 
@@ -27,16 +26,18 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def client(database_url: str, tmp_path: Path, clock: FakeClock) -> Iterator[Client]:
+def services(database_url: str, tmp_path: Path, clock: FakeClock) -> Iterator[App]:
+    with started(Settings(home=tmp_path, public_url="https://br.example"), database_url, clock=clock) as services:
+        yield services
+
+
+@pytest.fixture
+def client(services: App, clock: FakeClock) -> Client:
     """An application in which Asha is signed in as `ses_1`."""
-    settings = Settings(home=tmp_path, public_url="https://br.example")
-    services = build(settings, database_url=database_url, redis_url="", environment={}, pepper=PEPPER, clock=clock)
-    Runner(database_url).prepare()
     given_person(services.store, "asha", seal=services.vault.seal, at=clock())
     given_session(services.store, "usr_asha", active="org_home_asha", session="ses_1", at=clock())
-    services.directory.start()
-    yield Client(services)
-    services.close()
+    services.directory.catch_up()
+    return Client(services)
 
 
 def test_a_cookie_says_what_was_written_and_only_to_us() -> None:

@@ -11,16 +11,14 @@ import psycopg
 import pytest
 
 from adapters.settings import Settings
-from adapters.wiring import build
+from adapters.wiring import App
 from domain.kernel.clock import DAY, SECOND, to_iso
 from domain.kernel.events import Event
 from domain.ledger.events import Attempt, HoldReleased
 from domain.monitoring.checks import record_checks
 from domain.monitoring.events import Checked, IncidentChanged, IncidentClosed, IncidentOpened, Ping
-from projections.runner import Runner
-from tests.api.test_management import Client
+from tests.api.client import Client, started
 from tests.fakes import FakeClock
-from tests.given import PEPPER
 from tests.product import write_catalog
 from tests.projections.history import append
 
@@ -35,17 +33,12 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def client(database_url: str, tmp_path: Path, clock: FakeClock) -> Iterator[Client]:
+def services(database_url: str, tmp_path: Path, clock: FakeClock) -> Iterator[App]:
     write_catalog(tmp_path / "catalog", [])
     settings = Settings(home=tmp_path, catalog_dir=tmp_path / "catalog", public_url="https://br.example")
     environment = {"BR_KEY_SIM_INDIA": "k", "BR_KEY_SIM_ABROAD": "k", "BR_KEY_GROQ": "k"}
-    services = build(
-        settings, database_url=database_url, redis_url="", environment=environment, pepper=PEPPER, clock=clock
-    )
-    Runner(database_url).prepare()
-    services.directory.start()
-    yield Client(services)
-    services.close()
+    with started(settings, database_url, environment=environment, clock=clock) as services:
+        yield services
 
 
 def happens(client: Client, *facts: tuple[int, Event]) -> None:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import razorpay
 from pydantic import SecretStr
 
 from adapters.settings import Settings
-from adapters.wiring import App, build
+from adapters.wiring import App
 from api.counter import Counter
 from domain.kernel.clock import SECOND
 from domain.kernel.errors import Unavailable
@@ -26,10 +27,9 @@ from domain.payments.events import PaymentCaptured, PaymentSetAside, PromoCreate
 from domain.payments.payment import Order
 from domain.payments.promo import create_promo
 from projections.payments import open_orders, open_orders_of
-from projections.runner import Runner
 from projections.verify import verify
-from tests.api.test_management import Client, minted
-from tests.given import PEPPER, Minted, given_org
+from tests.api.client import Client, minted, started
+from tests.given import Minted, given_org
 from tests.simulated_razorpay import (
     KEY_ID,
     KEY_SECRET,
@@ -67,8 +67,6 @@ def gateway(_simulator: Simulated, hook: Hook) -> Simulated:
 
 @pytest.fixture
 def new_app(database_url: str, tmp_path: Path, gateway: Simulated) -> Iterator[Callable[..., App]]:
-    made: list[App] = []
-
     def make(**settings: Any) -> App:
         given: dict[str, Any] = {
             "razorpay_url": gateway.url,
@@ -76,16 +74,10 @@ def new_app(database_url: str, tmp_path: Path, gateway: Simulated) -> Iterator[C
             "razorpay_key_secret": SecretStr(KEY_SECRET),
             "razorpay_webhook_secrets": (SecretStr(WEBHOOK_SECRET), SecretStr(OLD_SECRET)),
         }
-        settings = Settings(home=tmp_path, **given | settings)
-        app = build(settings, database_url=database_url, redis_url="", environment={}, pepper=PEPPER)
-        app.directory.start()
-        made.append(app)
-        return app
+        return made.enter_context(started(Settings(home=tmp_path, **given | settings), database_url))
 
-    Runner(database_url).prepare()
-    yield make
-    for app in made:
-        app.close()
+    with ExitStack() as made:
+        yield make
 
 
 @pytest.fixture

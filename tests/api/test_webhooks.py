@@ -4,22 +4,15 @@ import time
 
 import pytest
 
-from domain.keys.service import KeyTerms
 from domain.webhooks.endpoints import TYPES
 from domain.webhooks.events import SampleAsked
-from tests.api.test_management import Client, client, minted  # noqa: F401  # the client is a fixture
-from tests.given import Minted, given_org
+from tests.api.client import Client
+from tests.given import Minted
 
 URL = "https://hooks.example.com/br?token=x"
 
 
-@pytest.fixture
-def key(client: Client) -> Minted:  # noqa: F811
-    given_org(client.services.store, "org_a", at=client.services.clock())
-    return minted(client, "org_a", KeyTerms(name="first"))
-
-
-def test_a_webhook_is_added_listed_changed_and_removed(client: Client, key: Minted) -> None:  # noqa: F811
+def test_a_webhook_is_added_listed_changed_and_removed(client: Client, key: Minted) -> None:
     added = client("POST", "/me/webhooks", key.secret, {"url": "HTTPS://Hooks.Example.com:443/br?token=x"})
     assert added.status_code == 201, added.text
     row = added.json()
@@ -39,7 +32,7 @@ def test_a_webhook_is_added_listed_changed_and_removed(client: Client, key: Mint
         assert client.code(method, there, key.secret, {} if method == "PATCH" else None) == (404, "not_found")
 
 
-def test_a_secret_is_shown_when_it_is_made_and_never_again(client: Client, key: Minted) -> None:  # noqa: F811
+def test_a_secret_is_shown_when_it_is_made_and_never_again(client: Client, key: Minted) -> None:
     row = client("POST", "/me/webhooks", key.secret, {"url": URL}).json()
     rotated = client("POST", f"/me/webhooks/{row['id']}/rotate", key.secret).json()
     assert rotated["secret"] != row["secret"]
@@ -63,11 +56,7 @@ def test_a_secret_is_shown_when_it_is_made_and_never_again(client: Client, key: 
     ],
 )
 def test_what_cannot_be_called_or_told_is_refused(
-    client: Client,  # noqa: F811
-    key: Minted,
-    body: dict[str, object],
-    code: str,
-    param: str,
+    client: Client, key: Minted, body: dict[str, object], code: str, param: str
 ) -> None:
     reply = client("POST", "/me/webhooks", key.secret, body)
     error = reply.json()["error"]
@@ -75,13 +64,13 @@ def test_what_cannot_be_called_or_told_is_refused(
     assert client("GET", "/me/webhooks", key.secret).json()["data"] == []
 
 
-def test_an_org_has_ten_at_most(client: Client, key: Minted) -> None:  # noqa: F811
+def test_an_org_has_ten_at_most(client: Client, key: Minted) -> None:
     for _ in range(10):
         assert client("POST", "/me/webhooks", key.secret, {"url": URL}).status_code == 201
     assert client.code("POST", "/me/webhooks", key.secret, {"url": URL}) == (409, "webhook_limit")
 
 
-def test_a_test_is_in_the_log_of_deliveries_and_can_be_sent_again(client: Client, key: Minted) -> None:  # noqa: F811
+def test_a_test_is_in_the_log_of_deliveries_and_can_be_sent_again(client: Client, key: Minted) -> None:
     row = client("POST", "/me/webhooks", key.secret, {"url": URL}).json()
     path = f"/me/webhooks/{row['id']}"
     asked = client("POST", f"{path}/test", key.secret)
@@ -100,7 +89,7 @@ def test_a_test_is_in_the_log_of_deliveries_and_can_be_sent_again(client: Client
         assert client.code("POST", f"{path}/deliveries/{wrong}/redeliver", key.secret) == (404, "not_found")
 
 
-def test_changes_are_in_the_audit_trail_without_secrets(client: Client, key: Minted) -> None:  # noqa: F811
+def test_changes_are_in_the_audit_trail_without_secrets(client: Client, key: Minted) -> None:
     row = client("POST", "/me/webhooks", key.secret, {"url": URL, "events": ["balance.low"]}).json()
     path = f"/me/webhooks/{row['id']}"
     client("PATCH", path, key.secret, {"events": ["receipt.issued"]})
@@ -116,7 +105,7 @@ def test_changes_are_in_the_audit_trail_without_secrets(client: Client, key: Min
     assert row["secret"] not in str(trail)
 
 
-def test_deliveries_come_in_pages(client: Client, key: Minted) -> None:  # noqa: F811
+def test_deliveries_come_in_pages(client: Client, key: Minted) -> None:
     row = client("POST", "/me/webhooks", key.secret, {"url": URL}).json()
     path = f"/me/webhooks/{row['id']}/deliveries"
     asked = SampleAsked(owner="org_a", endpoint=row["id"])
