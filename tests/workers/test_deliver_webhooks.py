@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from adapters.ledger import LedgerWriter
 from adapters.settings import Settings
-from adapters.wiring import App, build
+from adapters.wiring import App
 from domain.accounts.service import create_org, update_workspace
 from domain.kernel.clock import DAY, SECOND, ist_month
 from domain.kernel.money import rupees
@@ -34,13 +34,13 @@ from domain.webhooks.endpoints import (
     rotate_secret,
 )
 from domain.webhooks.events import DeliveryTried
-from projections.runner import Runner
 from projections.webhooks import deliveries_of
 from tests.adapters.bookings import hold_of, settlement_of
 from tests.documents import given_document
 from tests.fakes import Letterbox
 from tests.given import Minted, given_key, given_workspace
 from tests.hooks import Received, receiver
+from tests.workers.scene import project
 from workers.deliver_webhooks import run
 from workers.notice_budgets import run as notice_budgets
 from workers.notice_low_balance import run as notice_low_balance
@@ -66,19 +66,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def make_app(database_url: str, tmp_path: Path, clock: Clock, box: Letterbox) -> Iterator[Callable[..., App]]:
-    Runner(database_url).prepare()
-    made: list[App] = []
-
-    def make(**overrides: Any) -> App:
-        settings = Settings(home=tmp_path, egress_allowed=("127.0.0.1",), egress_http=True)
-        options = {"database_url": database_url, "environment": {}, "pepper": b"p", "clock": clock, "mailer": box}
-        made.append(build(settings, **options | overrides))
-        return made[-1]
-
-    yield make
-    for app in made:
-        app.close()
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, redis_url="", egress_allowed=("127.0.0.1",), egress_http=True)
 
 
 @pytest.fixture
@@ -125,11 +114,6 @@ def document(app: App, org: str = ORG, payment: str = "pay_A") -> str:
     number = given_document(app, org, payment_id=payment, order_id=f"order_{payment}")
     project(app)
     return number
-
-
-def project(app: App) -> None:
-    with psycopg.connect(app.database_url, autocommit=True) as connection:
-        Runner(app.database_url).step(connection)
 
 
 def deliver(app: App) -> int:

@@ -1,26 +1,23 @@
 """Credit whose time is over goes by itself: to the microsecond, once, and never from under a call."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from adapters.ledger import LedgerWriter
-from adapters.settings import Settings
-from adapters.wiring import App, build
+from adapters.wiring import App
 from domain.kernel.clock import SECOND
 from domain.kernel.money import rupees
 from domain.ledger.credit import grant_credit
 from domain.ledger.events import CreditExpired, CreditHeld
 from projections.balances import balance_of, money_events
-from projections.runner import Runner
 from projections.verify import verify
 from tests.adapters.bookings import settlement_of
 from tests.given import NOON, Minted, given_hold, given_key, given_org
+from tests.workers.scene import project
 from workers.expire_credit import run as expire_credit
 
 OVER = NOON + 3600 * SECOND
@@ -40,13 +37,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def app(database_url: str, tmp_path: Path, clock: Clock) -> Iterator[App]:
+def app(make_app: Callable[..., App]) -> App:
     """An org with ₹7 for good, and ₹100 that are over in an hour."""
-    app = build(Settings(home=tmp_path), database_url=database_url, redis_url="", pepper=b"p", clock=clock)
+    app = make_app()
     given_org(app.store, inr=7)
     promo(app, "org_a", expires=OVER)
-    yield app
-    app.close()
+    return app
 
 
 def promo(app: App, org: str, *, expires: int) -> None:
@@ -57,12 +53,9 @@ def promo(app: App, org: str, *, expires: int) -> None:
 
 def run(app: App) -> int:
     """The job, with the read models as far as the log."""
-    runner = Runner(app.database_url)
-    runner.prepare()
-    with psycopg.connect(app.database_url, autocommit=True) as connection:
-        runner.step(connection)
-        done = expire_credit(app)
-        runner.step(connection)
+    project(app)
+    done = expire_credit(app)
+    project(app)
     return done
 
 

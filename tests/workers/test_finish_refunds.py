@@ -2,18 +2,16 @@
 
 import inspect
 import runpy
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adapters.settings import Settings
-from adapters.wiring import App, build
+from adapters.wiring import App
 from domain.kernel.errors import Unavailable
 from domain.kernel.money import rupees
 from domain.payments.refunds import Refund
-from projections.runner import Runner
 from projections.verify import verify
 from tests.domain.payments.refund_scene import RefundingGateway
 from tests.domain.payments.till import given_order, make_till
@@ -141,8 +139,5 @@ def test_one_run_is_under_way_at_a_time_of_all_processes(app: App, gateway: Refu
     assert elsewhere(app) == 1
 
 
-def test_without_refunds_no_gateway_is_needed(database_url: str, tmp_path: Path) -> None:
-    app = build(Settings(home=tmp_path), database_url=database_url, redis_url="", environment={}, pepper=b"p")
-    Runner(database_url).prepare()
-    assert finish_refunds(app) == 0
-    app.close()
+def test_without_refunds_no_gateway_is_needed(make_app: Callable[..., App]) -> None:
+    assert finish_refunds(make_app()) == 0

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 import workers
 from adapters.postgres import connect
 from adapters.settings import Settings
-from adapters.wiring import App, build
+from adapters.wiring import App
 from domain.kernel.clock import SECOND
 from domain.ledger.events import CreditHeld
 from tests.given import Minted, given_hold, given_key, given_org
@@ -25,10 +25,13 @@ from workers.schedule import keep_asking
 
 
 @pytest.fixture
-def app(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[App]:
-    app = build(Settings(home=tmp_path), database_url=database_url, redis_url=redis_url, environment={}, pepper=b"p")
-    yield app
-    app.close()
+def settings(redis_url: str, tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, redis_url=redis_url)
+
+
+@pytest.fixture
+def app(make_app: Callable[..., App]) -> App:
+    return make_app()
 
 
 @pytest.fixture

@@ -1,24 +1,21 @@
 """Receipts are mailed at least once and, unless something dies between mail and record, exactly once."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import psycopg
 import pytest
 
 from adapters.email import Smtp, SmtpMailer
-from adapters.settings import Settings
-from adapters.wiring import App, build
+from adapters.wiring import App
 from domain.accounts.service import create_org
 from domain.kernel.clock import DAY
 from domain.kernel.mail import Mail, MailDelayed
 from domain.payments.document import Buyer
 from domain.payments.events import DocumentMailed, DocumentMailRefused
-from projections.runner import Runner
 from tests.documents import BUYER, given_document
 from tests.mailbox import Mailbox, mailbox
+from tests.workers.scene import project
 from workers.mail_documents import WINDOW, run
 from workers.render_documents import run as render
 
@@ -30,33 +27,22 @@ def box() -> Iterator[Mailbox]:
 
 
 @pytest.fixture
-def make_app(database_url: str, tmp_path: Path, box: Mailbox) -> Iterator[Callable[..., App]]:
+def make_app(make_app: Callable[..., App], box: Mailbox) -> Callable[..., App]:
     """Makes the App of one more process; its PDFs are drawn at once, its mails go to `box`."""
-    Runner(database_url).prepare()
-    made: list[App] = []
 
-    def make(**overrides: Any) -> App:
+    def make(**given: Any) -> App:
         smtp = SmtpMailer(Smtp(host="127.0.0.1", port=box.port, tls="none"), sender="a@b.example", seconds_max=2)
-        options = {"database_url": database_url, "environment": {}, "pepper": b"p", "mailer": smtp}
-        app = build(Settings(home=tmp_path), **options | overrides)
+        app = make_app(**{"mailer": smtp} | given)
         app.documents.draw = lambda document: b"%PDF of " + document.number.encode()  # type: ignore[method-assign]
         app.documents.missing = lambda: None  # type: ignore[method-assign]
-        made.append(app)
         return app
 
-    yield make
-    for app in made:
-        app.close()
+    return make
 
 
 @pytest.fixture
 def app(make_app: Callable[..., App]) -> App:
     return make_app()
-
-
-def project(app: App) -> None:
-    with psycopg.connect(app.database_url, autocommit=True) as connection:
-        Runner(app.database_url).step(connection)
 
 
 def given_pdf(app: App, **changes: Any) -> str:

@@ -1,15 +1,14 @@
 """Every invitation that is still open is mailed, once; what is waiting is known, however the log is read."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapters.settings import Settings
-from adapters.wiring import App, build
+from adapters.wiring import App
 from domain.accounts.events import (
     InvitationAccepted,
     InvitationDeclined,
@@ -26,11 +25,12 @@ from domain.kernel.events import Event
 from domain.kernel.mail import MailDelayed, MailRefused, MailUnreachable
 from domain.kernel.store import fold_recorded
 from projections import invitations
-from projections.runner import Copy, Runner
+from projections.runner import Copy
 from tests.fakes import FakeClock, Letterbox
-from tests.given import PEPPER, given_invitation, given_person, given_team
+from tests.given import given_invitation, given_person, given_team
 from tests.projections.history import START, Line
 from tests.test_replay import history_in, sums_of
+from tests.workers.scene import project
 from workers.letters import owner_address
 from workers.mail_invitations import run
 
@@ -38,21 +38,17 @@ OWNER = "user:usr_asha"
 
 
 @pytest.fixture
-def app(database_url: str, tmp_path: Path, box: Letterbox) -> Iterator[App]:
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def app(make_app: Callable[..., App], tmp_path: Path) -> App:
     """Asha owns a team called Org_Team."""
-    Runner(database_url).prepare()
-    app = build(
-        Settings(home=tmp_path, public_url="https://br.example"),
-        database_url=database_url,
-        environment={},
-        pepper=PEPPER,
-        clock=FakeClock(),
-        mailer=box,
-    )
+    app = make_app(Settings(home=tmp_path, redis_url="", public_url="https://br.example"))
     given_person(app.store, "asha", seal=app.vault.seal)
     given_team(app.store, "usr_asha")
-    yield app
-    app.close()
+    return app
 
 
 def invited(app: App, email: str, *, by: str = OWNER) -> str:
@@ -60,8 +56,7 @@ def invited(app: App, email: str, *, by: str = OWNER) -> str:
 
 
 def send(app: App) -> int:
-    with psycopg.connect(app.database_url, autocommit=True) as connection:
-        Runner(app.database_url).step(connection)
+    project(app)
     return run(app)
 
 
@@ -83,14 +78,14 @@ def test_an_invitation_is_mailed_once_and_says_who_invites_to_what(app: App, box
     assert state(app).invitations[invitation].mailed == app.clock()
 
 
-def test_what_has_ended_or_run_out_is_not_mailed(app: App, box: Letterbox) -> None:
+def test_what_has_ended_or_run_out_is_not_mailed(app: App, box: Letterbox, clock: FakeClock) -> None:
     withdrawn = invited(app, "one@example.com")
     withdraw_invitation(app.store, org="org_team", invitation=withdrawn, at=app.clock(), by=OWNER)
     replaced, _ = invited(app, "two@example.com"), invited(app, "two@example.com")
     assert send(app) == 1
     assert replaced.replace("_", "-") not in box.mails[0].id
     invited(app, "three@example.com")
-    app.clock.forward(seconds=14 * DAY // 1_000_000)  # type: ignore[attr-defined]
+    clock.forward(seconds=14 * DAY // 1_000_000)
     assert send(app) == 0
 
 

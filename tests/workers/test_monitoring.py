@@ -13,7 +13,7 @@ import redis
 from adapters.canaries import run_checks
 from adapters.log import decode
 from adapters.settings import Settings
-from adapters.wiring import App, build
+from adapters.wiring import App
 from domain.accounts.members import remove_member
 from domain.byo.own import EndpointTerms, add_endpoint, host_of, save_key
 from domain.collections.collection import SLUG_ENTROPY_BYTES
@@ -40,10 +40,11 @@ from domain.routing.needs import Step
 from projections.monitoring import health_of
 from projections.runner import Runner
 from tests.fakes import FakeClock, Letterbox
-from tests.given import PEPPER, given_member, given_org, given_person, given_team
+from tests.given import given_member, given_org, given_person, given_team
 from tests.product import write_catalog
 from tests.projections.history import append
 from tests.simulated_providers import Simulated, simulated_providers
+from tests.workers.scene import project
 from workers import check_collections, tell_alerts, watch_providers
 
 STEPS = (Step(model="steady", provider="sim-india"), Step(model="steady"), Step(model="steady-embedding"))
@@ -62,31 +63,17 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def make_app(
-    database_url: str, redis_url: str, tmp_path: Path, providers: Simulated, box: Letterbox, clock: FakeClock
-) -> Iterator[Callable[..., App]]:
-    Runner(database_url).prepare()
+def settings(redis_url: str, tmp_path: Path, providers: Simulated) -> Settings:
     write_catalog(tmp_path / "catalog", ["other"])
-    made: list[App] = []
     for provider in ("sim-india", "sim-abroad"):
         providers.play("", provider=provider)
-
-    def make(**settings: Any) -> App:
-        wanted = Settings(
-            home=tmp_path,
-            catalog_dir=tmp_path / "catalog",
-            redis_url=redis_url,
-            simulator_url=providers.url,
-            public_url="https://br.example",
-            **settings,
-        )
-        overrides = {"environment": {}, "pepper": PEPPER, "clock": clock, "mailer": box}
-        made.append(build(wanted, database_url=database_url, **overrides))
-        return made[-1]
-
-    yield make
-    for app in made:
-        app.close()
+    return Settings(
+        home=tmp_path,
+        catalog_dir=tmp_path / "catalog",
+        redis_url=redis_url,
+        simulator_url=providers.url,
+        public_url="https://br.example",
+    )
 
 
 @pytest.fixture
@@ -148,11 +135,6 @@ def projecting(database_url: str, make_app: Callable[..., App]) -> Iterator[None
         yield
 
 
-def project(app: App) -> None:
-    with psycopg.connect(app.database_url, autocommit=True) as connection:
-        Runner(app.database_url).step(connection)
-
-
 def facts(app: App, *kinds: type[Event]) -> list[Any]:
     rows = app.log.after(0, limit=10_000)
     names = {kind.NAME for kind in kinds}
@@ -202,13 +184,13 @@ def test_every_step_is_asked_for_one_token_at_once_and_then_every_five_minutes(
 
 @pytest.mark.usefixtures("projecting")
 def test_who_has_no_credit_is_not_checked_and_what_checks_cost_us_is_bounded(
-    app: App, make_app: Callable[..., App], clock: FakeClock
+    app: App, make_app: Callable[..., App], settings: Settings, clock: FakeClock
 ) -> None:
     given_org(app.store, "org_poor", inr=0)
     monitored(app, org="org_poor")
     assert check_collections.run(app) == 0
     give(app, "org_poor")
-    assert check_collections.run(make_app(canary_inr=0)) == 0
+    assert check_collections.run(make_app(settings.model_copy(update={"canary_inr": 0}))) == 0
     assert check_collections.run(app) == 1
     worth = facts(app, Checked)[0].worth
     assert app.checks_left(["org_poor"]) == {"org_poor": 5_000_000_000 - worth}

@@ -1,15 +1,11 @@
 """An org hears that its credit runs low at most once in 24 hours, whoever looks and whatever dies meanwhile."""
 
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-import psycopg
 import pytest
 
-from adapters.settings import Settings
-from adapters.wiring import App, build
+from adapters.wiring import App
 from domain.accounts.service import create_org
 from domain.kernel.clock import DAY, SECOND
 from domain.kernel.mail import MailUnreachable
@@ -17,8 +13,8 @@ from domain.kernel.money import rupees
 from domain.ledger.credit import grant_credit
 from domain.payments.billing import set_low_balance
 from domain.payments.events import LowBalanceNoticed
-from projections.runner import Runner
 from tests.fakes import Letterbox
+from tests.workers.scene import project
 from workers.notice_low_balance import run
 
 ORG = "org_a"
@@ -34,21 +30,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def make_app(database_url: str, tmp_path: Path, clock: Clock, box: Letterbox) -> Iterator[Callable[..., App]]:
-    Runner(database_url).prepare()
-    made: list[App] = []
-
-    def make(**overrides: Any) -> App:
-        options = {"database_url": database_url, "environment": {}, "pepper": b"p", "clock": clock, "mailer": box}
-        made.append(build(Settings(home=tmp_path), **options | overrides))
-        return made[-1]
-
-    yield make
-    for app in made:
-        app.close()
 
 
 @pytest.fixture
@@ -70,11 +51,6 @@ def warn_below(app: App, inr: int | None) -> None:
     threshold = None if inr is None else rupees(inr)
     set_low_balance(app.store, org=ORG, threshold=threshold, at=app.clock(), by="test")
     project(app)
-
-
-def project(app: App) -> None:
-    with psycopg.connect(app.database_url, autocommit=True) as connection:
-        Runner(app.database_url).step(connection)
 
 
 def notices(app: App) -> list[LowBalanceNoticed]:

@@ -1,22 +1,21 @@
 """Each document gets one PDF, whoever makes it and whatever dies meanwhile; an altered one is seen."""
 
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
 
 from adapters.documents import Documents, Kept
-from adapters.settings import Settings
-from adapters.wiring import App, build
+from adapters.wiring import App
 from domain.payments.document import Document
 from domain.payments.events import DocumentRendered
 from projections import documents
-from projections.runner import Runner
 from projections.verify import verify
 from tests.documents import given_document, given_refund_voucher
+from tests.workers.scene import project
 from workers.render_documents import run
 
 
@@ -37,29 +36,12 @@ class Drawn(Documents):
 
 
 @pytest.fixture
-def make_app(database_url: str, tmp_path: Path) -> Iterator[Callable[[], App]]:
-    """Makes the App of one more process on the same database."""
-    made: list[App] = []
-    Runner(database_url).prepare()
-
+def make_app(make_app: Callable[[], App]) -> Callable[[], App]:
     def make() -> App:
-        settings = Settings(home=tmp_path)
-        app = build(settings, database_url=database_url, environment={}, pepper=b"p")
-        made.append(
-            build(
-                settings,
-                database_url=database_url,
-                environment={},
-                pepper=b"p",
-                documents=Drawn(app.pool, app.vault, settings),
-            )
-        )
-        made.append(app)
-        return made[-2]
+        app = make_app()
+        return replace(app, documents=Drawn(app.pool, app.vault, app.settings))
 
-    yield make
-    for app in made:
-        app.close()
+    return make
 
 
 @pytest.fixture
@@ -70,11 +52,6 @@ def app(make_app: Callable[[], App]) -> App:
 def drawing(app: App) -> Drawn:
     assert isinstance(app.documents, Drawn)
     return app.documents
-
-
-def project(app: App) -> None:
-    with psycopg.connect(app.database_url, autocommit=True) as connection:
-        Runner(app.database_url).step(connection)
 
 
 def row_of(app: App, number: str) -> dict[str, Any]:
@@ -234,18 +211,14 @@ def test_the_books_of_an_erased_org_have_nothing_to_draw(app: App) -> None:
     assert app.documents.kept(number) is None
 
 
-def test_a_real_pdf_is_drawn_and_signed(database_url: str, tmp_path: Path) -> None:
-    app = build(Settings(home=tmp_path), database_url=database_url, environment={}, pepper=b"p")
+def test_a_real_pdf_is_drawn_and_signed(app: App) -> None:
+    app = replace(app, documents=Documents(app.pool, app.vault, app.settings))
     if app.documents.missing():
         pytest.skip(f"WeasyPrint's libraries are missing: {app.documents.missing()}")
-    try:
-        Runner(database_url).prepare()
-        number = given_document(app)
-        project(app)
-        assert run(app) == 1
-        kept = app.documents.kept(number)
-        assert kept is not None
-        assert kept.pdf.startswith(b"%PDF-")
-        assert b"/ByteRange" in kept.pdf
-    finally:
-        app.close()
+    number = given_document(app)
+    project(app)
+    assert run(app) == 1
+    kept = app.documents.kept(number)
+    assert kept is not None
+    assert kept.pdf.startswith(b"%PDF-")
+    assert b"/ByteRange" in kept.pdf
