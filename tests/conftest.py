@@ -9,6 +9,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import psycopg
@@ -19,6 +20,9 @@ from psycopg import conninfo, sql
 from adapters.embedded import Postgres, Valkey, running
 from tests.folders import folder_for_servers
 from tests.issuer import Issuer
+
+if TYPE_CHECKING:
+    from tests.simulated_providers import Simulated
 
 # On a machine that others use too, the clock says little about one example.
 hypothesis.settings.register_profile("shared machine", deadline=None)
@@ -119,3 +123,18 @@ def issuer() -> Iterator[Issuer]:
     """Who vouches for agents."""
     with Issuer() as issuer:
         yield issuer
+
+
+@pytest.fixture(scope="module")
+def _simulated_providers() -> Iterator["Simulated"]:
+    from tests.simulated_providers import simulated_providers
+
+    with simulated_providers() as simulated:
+        yield simulated
+
+
+@pytest.fixture
+def providers(_simulated_providers: "Simulated") -> "Simulated":
+    """Simulated providers that nobody has called yet, and that serve every call until they are told otherwise."""
+    _simulated_providers.reset()
+    return _simulated_providers

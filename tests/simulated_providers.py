@@ -3,12 +3,15 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 
+from adapters.settings import Settings
 from adapters.simulators.provider import start
 from tests.beside import beside
+from tests.product import write_catalog
 
 
 @dataclass
@@ -24,6 +27,11 @@ class Simulated:
     def take_keys(self, provider: str, *keys: str) -> None:
         """From now on, the provider refuses all keys but these."""
         self._client.post(f"{self.url}/keys", json={"provider": provider, "keys": keys})
+
+    def settings(self, home: Path, *models: str, **more: Any) -> Settings:
+        """Of a product that calls these providers, with a catalog of what they serve in its home."""
+        write_catalog(home / "catalog", models)
+        return Settings(home=home, catalog_dir=home / "catalog", simulator_url=self.url, **more)
 
     def reset(self) -> None:
         """Forgets scripts, keys and what came so far."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,24 +10,16 @@ import redis
 
 from adapters.canaries import NoLedger, StandingHealth, run_checks
 from adapters.route_health import STATES, STREAM, SharedRouteHealth, read_health
-from adapters.settings import Settings
 from adapters.wiring import App, build
 from domain.monitoring.checks import Wanted
 from domain.routing.health import NOTHING_OBSERVED, Outcome
 from domain.routing.needs import Step
 from tests.fakes import FakeClock
 from tests.given import PEPPER
-from tests.product import write_catalog
-from tests.simulated_providers import Simulated, simulated_providers
+from tests.simulated_providers import Simulated
 
 ROUTE = "sim-india/steady"
 EITHER, PINNED = Step(model="steady"), Step(model="steady", provider="sim-india")
-
-
-@pytest.fixture(scope="module")
-def providers() -> Iterator[Simulated]:
-    with simulated_providers() as simulated:
-        yield simulated
 
 
 @pytest.fixture
@@ -36,13 +29,9 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def app(database_url: str, redis_url: str, tmp_path: Path, providers: Simulated, clock: FakeClock) -> Iterator[App]:
-    write_catalog(tmp_path / "catalog", [])
-    settings = Settings(
-        home=tmp_path, catalog_dir=tmp_path / "catalog", redis_url=redis_url, simulator_url=providers.url
-    )
-    app = build(settings, database_url=database_url, environment={}, pepper=PEPPER, clock=clock)
-    yield app
-    app.close()
+    settings = providers.settings(tmp_path, redis_url=redis_url)
+    with closing(build(settings, database_url=database_url, environment={}, pepper=PEPPER, clock=clock)) as app:
+        yield app
 
 
 def fails(url: str, clock: FakeClock) -> None:
@@ -86,7 +75,6 @@ def test_what_canaries_find_closes_no_circuit_and_moves_no_average(
             providers.play(script, provider="sim-india")
             asked(app, PINNED)
         assert (client.hgetall(STATES), client.xlen(STREAM), client.keys("*")) == before
-    providers.play("", provider="sim-india")
 
 
 def test_without_valkey_routes_are_taken_for_unobserved() -> None:

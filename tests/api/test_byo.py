@@ -5,7 +5,6 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +22,11 @@ from domain.keys.service import KeyTerms
 from domain.routing.needs import Step
 from tests.api.client import Client, minted, started
 from tests.given import PEPPER, Minted, given_org
-from tests.simulated_providers import Simulated, simulated_providers
+from tests.simulated_providers import Simulated
 
 SECRET = "sk-own-0123456789-abcd"
 OTHER_SECRET = "sk-own-9876543210-efgh"
 PROVIDERS = ["openai", "anthropic", "gemini", "azure", "cohere", "bedrock", "sarvam", "perplexity"]
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulated]:
-    with simulated_providers() as simulated:
-        yield simulated
-
-
-@pytest.fixture
-def providers(simulator: Simulated) -> Simulated:
-    simulator.reset()
-    return simulator
 
 
 @pytest.fixture

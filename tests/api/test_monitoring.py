@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from adapters.gateway import open_gateway
-from adapters.settings import Settings
 from adapters.wiring import App
 from api.app import build as build_web
 from domain.kernel.money import rupees
@@ -22,30 +21,15 @@ from tests.api.browser import ORIGIN, signed_in
 from tests.api.client import Client, started
 from tests.api.test_people import Browser, browser, join, team_of
 from tests.given import given_key, given_org
-from tests.product import write_catalog
-from tests.simulated_providers import Simulated, simulated_providers
+from tests.simulated_providers import Simulated
 
 STEPS = [{"model": "steady"}, {"model": "other", "provider": "sim-abroad"}]
 ALERT = {"metric": "error_rate", "threshold": 0.25, "email": "asha@example.com"}
 
 
-@pytest.fixture(scope="module")
-def providers() -> Iterator[Simulated]:
-    with simulated_providers() as simulated:
-        yield simulated
-
-
 @pytest.fixture
 def services(database_url: str, redis_url: str, tmp_path: Path, providers: Simulated) -> Iterator[App]:
-    write_catalog(tmp_path / "catalog", ["other"])
-    settings = Settings(
-        home=tmp_path,
-        catalog_dir=tmp_path / "catalog",
-        public_url=ORIGIN,
-        simulator_url=providers.url,
-        redis_url=redis_url,
-        monitored_max=2,
-    )
+    settings = providers.settings(tmp_path, "other", public_url=ORIGIN, redis_url=redis_url, monitored_max=2)
     with started(settings, database_url, redis_url=redis_url) as services:
         yield services
 

@@ -41,20 +41,13 @@ from projections.monitoring import health_of
 from projections.runner import Runner
 from tests.fakes import FakeClock, Letterbox
 from tests.given import given_member, given_org, given_person, given_team
-from tests.product import write_catalog
 from tests.projections.history import append
-from tests.simulated_providers import Simulated, simulated_providers
+from tests.simulated_providers import Simulated
 from tests.workers.scene import project
 from workers import check_collections, tell_alerts, watch_providers
 
 STEPS = (Step(model="steady", provider="sim-india"), Step(model="steady"), Step(model="steady-embedding"))
 OWNER = "user:usr_asha"
-
-
-@pytest.fixture(scope="module")
-def providers() -> Iterator[Simulated]:
-    with simulated_providers() as simulated:
-        yield simulated
 
 
 @pytest.fixture
@@ -64,16 +57,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def settings(redis_url: str, tmp_path: Path, providers: Simulated) -> Settings:
-    write_catalog(tmp_path / "catalog", ["other"])
-    for provider in ("sim-india", "sim-abroad"):
-        providers.play("", provider=provider)
-    return Settings(
-        home=tmp_path,
-        catalog_dir=tmp_path / "catalog",
-        redis_url=redis_url,
-        simulator_url=providers.url,
-        public_url="https://br.example",
-    )
+    return providers.settings(tmp_path, "other", public_url="https://br.example", redis_url=redis_url)
 
 
 @pytest.fixture
@@ -335,7 +319,6 @@ def test_an_alert_of_a_step_looks_at_that_step_alone(app: App, clock: FakeClock,
     for _ in range(4):
         later(app, clock)
     assert [(fact.alert, fact.figure) for fact in facts(app, AlertBreached)] == [("alr_2", 1_000_000)]
-    providers.play("", provider="sim-india", model="steady-embedding")
 
 
 def tell(app: App) -> int:
