@@ -1,59 +1,19 @@
 """People who act at the same moment, on a real PostgreSQL: the rules of an org and of sign-up hold all the same."""
 
-import threading
-from collections.abc import Callable, Iterator
-
-import pytest
-
 from adapters.eventstore import EventStore
 from adapters.log import LogReader, decode
-from adapters.postgres import connect, make_pool
+from adapters.postgres import connect
 from domain.accounts.erasure import erase_person
 from domain.accounts.members import accept_invitation, remove_member
 from domain.accounts.org import Org
 from domain.accounts.person import email_digest
 from domain.accounts.sign_in import sign_in
 from domain.accounts.teams import found_team
-from domain.kernel.errors import Refusal
 from domain.kernel.money import rupees
 from domain.kernel.store import fold_recorded
 from projections.verify_memberships import Memberships
+from tests.at_once import answered_at_once
 from tests.given import NOON, PEPPER, given_invitation, given_member, given_person, given_team, proof, seal_openly
-
-
-@pytest.fixture
-def log(database_url: str) -> Iterator[LogReader]:
-    pool = make_pool(database_url, size=8)
-    yield LogReader(pool)
-    pool.close()
-
-
-@pytest.fixture
-def stores(database_url: str, log: LogReader) -> Iterator[list[EventStore]]:
-    """As many processes would have them, each with connections of its own."""
-    stores = [EventStore(database_url, log) for _ in range(6)]
-    yield stores
-    for store in stores:
-        store.close()
-
-
-def at_once(*actions: Callable[[], object]) -> list[object]:
-    """Begins all of them at the same moment; what each answered, a refusal as its code."""
-    gate, answers = threading.Barrier(len(actions)), [None] * len(actions)
-
-    def act(number: int, action: Callable[[], object]) -> None:
-        gate.wait()
-        try:
-            answers[number] = action()
-        except Refusal as refused:
-            answers[number] = refused.code
-
-    threads = [threading.Thread(target=act, args=each) for each in enumerate(actions)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return answers
 
 
 def org(log: LogReader, id: str) -> Org:
@@ -65,7 +25,7 @@ def test_of_two_owners_who_leave_at_once_one_stays(stores: list[EventStore], log
     for number in range(5):
         team = given_team(stores[0], "usr_asha", f"org_{number}")
         ravi = given_member(stores[0], team, f"ravi{number}", role="owner", by="user:usr_asha")
-        answers = at_once(
+        answers = answered_at_once(
             *[
                 lambda store=store, person=person, team=team: remove_member(
                     store, org=team, person=person, at=NOON, by=f"user:{person}"
@@ -79,7 +39,7 @@ def test_of_two_owners_who_leave_at_once_one_stays(stores: list[EventStore], log
 
 def test_no_more_teams_or_people_than_the_limits_come_in_at_once(stores: list[EventStore], log: LogReader) -> None:
     given_person(stores[0], "asha")
-    founded = at_once(
+    founded = answered_at_once(
         *[
             lambda store=store, id=f"org_{number}": found_team(
                 store, person="usr_asha", org=id, workspace=f"ws_{id}", name="T", teams_max=3, at=NOON
@@ -89,7 +49,7 @@ def test_no_more_teams_or_people_than_the_limits_come_in_at_once(stores: list[Ev
     )
     assert founded.count("org_limit") == 3
     team = given_team(stores[0], "usr_asha")
-    invited = at_once(
+    invited = answered_at_once(
         *[
             lambda store=store, number=number: given_invitation(
                 store, team, f"p{number}@example.com", by="user:usr_asha", people_max=4
@@ -107,7 +67,7 @@ def test_an_invitation_is_accepted_once_however_often_it_is_clicked(stores: list
     team = given_team(stores[0], "usr_asha")
     invitation = given_invitation(stores[0], team, "ravi@example.com", by="user:usr_asha")
     digests = {email_digest(PEPPER, "ravi@example.com")}
-    answers = at_once(
+    answers = answered_at_once(
         *[
             lambda store=store: accept_invitation(
                 store, org=team, invitation=invitation, person="usr_ravi", email_digests=digests, at=NOON
@@ -124,7 +84,7 @@ def test_who_signs_in_for_the_first_time_in_many_windows_is_one_person_with_one_
 ) -> None:
     """Half of them by one provider, half by another, with the same verified address."""
     shown = [proof("asha"), proof("asha.g", provider="google", email="asha@example.com")]
-    answers = at_once(
+    answers = answered_at_once(
         *[
             lambda store=store, number=number: (
                 sign_in(
@@ -156,7 +116,7 @@ def test_who_is_erased_while_they_accept_an_invitation_is_no_member(stores: list
         invitation = given_invitation(stores[0], team, f"{name}@example.com", by="user:usr_asha")
         digests = {email_digest(PEPPER, f"{name}@example.com")}
         gone = {"person": person.person, "home": person.home, "teams": [], "at": NOON, "by": f"user:{person.person}"}
-        accepted, erased = at_once(
+        accepted, erased = answered_at_once(
             lambda invitation=invitation, digests=digests, gone=gone: accept_invitation(
                 stores[1], org=team, invitation=invitation, person=gone["person"], email_digests=digests, at=NOON
             ),

@@ -1,13 +1,9 @@
 """Collections that are made and changed at the same moment, on a real PostgreSQL: slugs, limits and versions hold."""
 
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from adapters.eventstore import EventStore
 from adapters.log import LogReader
-from adapters.postgres import make_pool
 from domain.accounts.org import Org
 from domain.collections.collection import Collection, Shelf, collection_stream, shelf_stream
 from domain.collections.events import CollectionCreated, CollectionStarred
@@ -21,7 +17,7 @@ from domain.collections.service import (
 )
 from domain.kernel.store import fold_recorded
 from domain.routing.needs import Step
-from tests.adapters.test_access_at_once import at_once
+from tests.at_once import answered_at_once, at_once
 from tests.domain.routing.test_plan import CATALOG
 from tests.fakes import PlainSeals
 from tests.given import NOON, given_org, given_person
@@ -31,29 +27,13 @@ SEALS = PlainSeals()
 ENTROPY = b"slugs"
 
 
-@pytest.fixture
-def log(database_url: str) -> Iterator[LogReader]:
-    pool = make_pool(database_url, size=8)
-    yield LogReader(pool)
-    pool.close()
-
-
-@pytest.fixture
-def stores(database_url: str, log: LogReader) -> Iterator[list[EventStore]]:
-    """As many processes would have them, each with connections of its own."""
-    stores = [EventStore(database_url, log) for _ in range(6)]
-    yield stores
-    for store in stores:
-        store.close()
-
-
 def make(store: EventStore, org: str, entropy: bytes = ENTROPY, *, limit: int = 100) -> str:
     who: dict[str, Any] = {"org": org, "at": NOON, "by": "test"}
     return create_collection(store, SEALS, entropy=entropy, draft=DRAFT, catalog=CATALOG, collections_max=limit, **who)
 
 
 def test_a_slug_that_many_want_at_once_becomes_ones(stores: list[EventStore], log: LogReader) -> None:
-    answers = at_once(*[lambda store=store, n=n: make(store, f"org_{n}") for n, store in enumerate(stores)])
+    answers = answered_at_once(*[lambda store=store, n=n: make(store, f"org_{n}") for n, store in enumerate(stores)])
     assert answers.count("slug_taken") == 5
     [slug] = set(answers) - {"slug_taken"}
     facts = log.stream(collection_stream(slug))
@@ -66,7 +46,9 @@ def test_a_slug_that_many_want_at_once_becomes_ones(stores: list[EventStore], lo
 
 def test_no_more_come_in_at_once_than_the_limit_lets(stores: list[EventStore], log: LogReader) -> None:
     entropies = [bytes([number] * 5) for number in range(6)]
-    answers = at_once(*[lambda s=s, e=e: make(s, "org_a", e, limit=4) for s, e in zip(stores, entropies, strict=True)])
+    answers = answered_at_once(
+        *[lambda s=s, e=e: make(s, "org_a", e, limit=4) for s, e in zip(stores, entropies, strict=True)]
+    )
     assert answers.count("collection_limit") == 2
     assert len(fold_recorded(Shelf(), log.stream(shelf_stream("org_a"))).slugs) == 4
 

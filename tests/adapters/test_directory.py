@@ -8,8 +8,7 @@ import pytest
 
 from adapters.directory import CONFIGURATION_ONLY, STANDING_ONLY, DirectoryFeed
 from adapters.eventstore import EventStore
-from adapters.log import LogReader
-from adapters.postgres import connect, make_pool
+from adapters.postgres import connect
 from domain.accounts.members import change_role, remove_member
 from domain.accounts.service import delete_workspace
 from domain.accounts.sign_in import end_all_sessions, end_session
@@ -32,15 +31,6 @@ from tests.given import (
     given_team,
     given_workspace,
 )
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[EventStore]:
-    pool = make_pool(database_url, size=4)
-    store = EventStore(database_url, LogReader(pool))
-    yield store
-    store.close()
-    pool.close()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The control path's store on a real PostgreSQL: whole changes, true to what they were decided on, guards included."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -9,7 +8,7 @@ import pytest
 
 from adapters.eventstore import EventStore
 from adapters.log import LogReader
-from adapters.postgres import LOG_LOCK, connect, make_pool
+from adapters.postgres import LOG_LOCK, connect
 from domain.accounts.events import OrgCreated, WorkspaceRenamed
 from domain.accounts.org import Org
 from domain.accounts.service import create_workspace, delete_workspace, update_workspace
@@ -20,20 +19,6 @@ from domain.keys.events import KeyMinted
 from domain.keys.service import KeyTerms, KeyWishes, update_key
 from domain.ledger.credit import grant_credit
 from tests.given import NOON, given_key, given_org
-
-
-@pytest.fixture
-def log(database_url: str) -> Iterator[LogReader]:
-    pool = make_pool(database_url, size=4)
-    yield LogReader(pool)
-    pool.close()
-
-
-@pytest.fixture
-def store(database_url: str, log: LogReader) -> Iterator[EventStore]:
-    store = EventStore(database_url, log)
-    yield store
-    store.close()
 
 
 def rows(url: str, sql: str) -> list[tuple[object, ...]]:

@@ -5,19 +5,18 @@ same, keep the same rows, and the log folds to those rows.
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from random import Random
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapters.eventstore import EventStore
 from adapters.ledger import LedgerWriter, cost_of, expire_due
 from adapters.log import LogReader, recorded
-from adapters.postgres import connect, make_pool
+from adapters.postgres import connect
 from domain.accounts.service import create_workspace, update_workspace
 from domain.kernel.clock import DAY, SECOND, next_ist_midnight, next_ist_month
 from domain.kernel.events import Event
@@ -293,20 +292,6 @@ class Story:
             allowances={scope: Allowance(*rest) for scope, *rest in allowances},
             holds={request: Hold(*rest) for request, *rest in holds},
         )
-
-
-@pytest.fixture
-def log(database_url: str) -> Iterator[LogReader]:
-    pool = make_pool(database_url, size=2)
-    yield LogReader(pool)
-    pool.close()
-
-
-@pytest.fixture
-def store(database_url: str, log: LogReader) -> Iterator[EventStore]:
-    store = EventStore(database_url, log)
-    yield store
-    store.close()
 
 
 def tell(story: Story, steps: int) -> None:

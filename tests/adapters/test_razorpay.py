@@ -27,6 +27,7 @@ from adapters.razorpay import (
 from adapters.simulators.razorpay.webhooks import encode
 from domain.kernel.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
 from domain.payments.ports import GatewayDispute, GatewayRefund
+from tests.at_once import at_once
 from tests.simulated_razorpay import (
     KEY_ID,
     KEY_SECRET,
@@ -322,12 +323,7 @@ def test_a_list_that_ignores_pages_is_read_once() -> None:
 
 def test_many_threads_share_one_client(gateway: Razorpay, simulated: Simulated) -> None:
     order = simulated.order()["id"]
-    seen: list[str] = []
-    threads = [threading.Thread(target=lambda: seen.append(gateway.order(order).id)) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
+    seen = at_once(*[lambda: gateway.order(order).id] * 20)
     assert seen == [order] * 20
 
 

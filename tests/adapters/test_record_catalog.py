@@ -1,15 +1,12 @@
 """The catalog's way into the log, over a real database."""
 
-from threading import Thread
-
 import psycopg
 import pytest
 
 from adapters.eventstore import EventStore
-from adapters.log import LogReader
-from adapters.postgres import make_pool
 from domain.catalog.service import record_catalog
 from domain.kernel.errors import Conflict
+from tests.at_once import at_once
 from tests.domain.catalog.test_catalog import ABROAD, HOME, LARGE, SMALL, catalog, route
 
 
@@ -20,22 +17,8 @@ def positions(url: str) -> int:
     return int(row[0])
 
 
-@pytest.fixture
-def store(database_url: str):  # type: ignore[no-untyped-def]
-    with make_pool(database_url, size=4) as pool:
-        store = EventStore(database_url, LogReader(pool))
-        yield store
-        store.close()
-
-
 def test_the_catalog_is_recorded_once_however_many_start_at_once(store: EventStore, database_url: str) -> None:
-    starters = [
-        Thread(target=record_catalog, args=(store, catalog()), kwargs={"at": 5, "by": "test"}) for _ in range(4)
-    ]
-    for starter in starters:
-        starter.start()
-    for starter in starters:
-        starter.join()
+    at_once(*[lambda: record_catalog(store, catalog(), at=5, by="test")] * 4)
     assert positions(database_url) == 8  # two models, three routes, three prices
     assert record_catalog(store, catalog(), at=6, by="test") is None
 

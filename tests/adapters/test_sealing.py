@@ -1,6 +1,6 @@
 """Sealing a real log: what is due, who is first, and what can be proven afterwards."""
 
-import threading
+from functools import partial
 
 import psycopg
 
@@ -9,6 +9,7 @@ from domain.accounts.events import OrgCreated
 from domain.kernel.clock import SECOND
 from domain.sealing.block import is_sound, leads_to
 from projections.verify import verify
+from tests.at_once import at_once
 from tests.projections.history import START, append
 
 
@@ -57,16 +58,8 @@ def test_a_long_backlog_becomes_full_blocks(database_url: str) -> None:
 def test_several_sealers_seal_each_event_once(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
         append(connection, orgs(60))
-    sealed: list = []
-
-    def seal() -> None:
-        sealed.extend(Sealer(database_url, clock=lambda: START, events_max=7).seal(all_of_it=True))
-
-    threads = [threading.Thread(target=seal) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    sealers = [Sealer(database_url, clock=lambda: START, events_max=7) for _ in range(4)]
+    sealed = [seal for seals in at_once(*[partial(each.seal, all_of_it=True) for each in sealers]) for seal in seals]
     assert sorted(seal.number for seal in sealed) == list(range(1, len(sealed) + 1))
     report = verify(database_url, projections=[])
     assert not [finding for finding in report.findings if finding.check in ("seal", "stream")]

@@ -6,7 +6,6 @@ import pytest
 
 from adapters.eventstore import EventStore
 from adapters.log import LogReader, recorded
-from adapters.postgres import make_pool
 from adapters.witness import Witness
 from domain.accounts.events import Acted
 from domain.accounts.service import create_workspace, delete_workspace
@@ -14,13 +13,6 @@ from domain.accounts.sign_in import end_all_sessions
 from domain.kernel.errors import NotFound
 from domain.keys.service import KeyTerms
 from tests.given import NOON, given_key, given_person, given_session, seal_openly
-
-
-@pytest.fixture
-def log(database_url: str) -> Iterator[LogReader]:
-    pool = make_pool(database_url, size=2)
-    yield LogReader(pool)
-    pool.close()
 
 
 @pytest.fixture

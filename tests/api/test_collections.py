@@ -1,6 +1,5 @@
 """Collections through the whole application on a real PostgreSQL: what authors, others and nobody can see and do."""
 
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from projections.verify import verify
 from tests.api.browser import ORIGIN
 from tests.api.client import Client
 from tests.api.test_people import Browser, browser, join, team_of
+from tests.at_once import at_once
 from tests.given import given_key
 
 MODEL, OTHER = "sarvam-105b", "gpt-oss-120b"
@@ -309,16 +309,8 @@ def test_members_read_star_and_fork_and_admins_do_the_rest(client: Client, asha:
 
 def test_many_imports_at_once_make_one_fork(client: Client, asha: Browser, ravi: Browser) -> None:
     slug = make(asha, public=True)["slug"]
-    answers: list[str] = []
-
-    def take() -> None:
-        answers.append(ravi("POST", f"/me/collections/import/{slug}").json()["forked_as"])
-
-    threads = [threading.Thread(target=take) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    path = f"/me/collections/import/{slug}"
+    answers = at_once(*[lambda: ravi("POST", path).json()["forked_as"]] * 4)
     assert len(answers) == 4
     assert len(set(answers)) == 1
 

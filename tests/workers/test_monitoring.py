@@ -3,6 +3,7 @@ told to, PostgreSQL, Valkey and letters."""
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from domain.monitoring.monitors import set_alert, set_monitored
 from domain.routing.needs import Step
 from projections.monitoring import health_of
 from projections.runner import Runner
+from tests.at_once import at_once
 from tests.fakes import FakeClock, Letterbox
 from tests.given import given_member, given_org, given_person, given_team
 from tests.projections.history import append
@@ -271,14 +273,7 @@ def test_two_workers_check_a_collection_once(app: App, make_app: Callable[..., A
     monitored(app)
     apps = [app, make_app(), make_app()]
     with Projecting(app.database_url):
-        together = threading.Barrier(3, timeout=10)
-        workers = [
-            threading.Thread(target=lambda one=one: (together.wait(), check_collections.run(one))) for one in apps
-        ]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join(20)
+        at_once(*[partial(check_collections.run, one) for one in apps])
     assert len(facts(app, Checked)) == 1
 
 

@@ -1,7 +1,7 @@
 """An org hears that its credit runs low at most once in 24 hours, whoever looks and whatever dies meanwhile."""
 
-import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -13,6 +13,7 @@ from domain.kernel.money import rupees
 from domain.ledger.credit import grant_credit
 from domain.payments.billing import set_low_balance
 from domain.payments.events import LowBalanceNoticed
+from tests.at_once import at_once
 from tests.fakes import Letterbox
 from tests.workers.scene import project
 from workers.notice_low_balance import run
@@ -92,12 +93,7 @@ def test_a_late_read_model_and_many_workers_bring_no_second_mail(
     make_app: Callable[..., App], app: App, box: Letterbox
 ) -> None:
     apps = [app, make_app(), make_app()]
-    together = threading.Barrier(3, timeout=10)
-    workers = [threading.Thread(target=lambda one=one: (together.wait(), run(one))) for one in apps]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(20)
+    at_once(*[partial(run, one) for one in apps])
     assert run(app) == 0
     assert len(box.mails) == len(notices(app)) == 1
 

@@ -1,8 +1,8 @@
 """Each document gets one PDF, whoever makes it and whatever dies meanwhile; an altered one is seen."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -14,6 +14,7 @@ from domain.payments.document import Document
 from domain.payments.events import DocumentRendered
 from projections import documents
 from projections.verify import verify
+from tests.at_once import at_once
 from tests.documents import given_document, given_refund_voucher
 from tests.workers.scene import project
 from workers.render_documents import run
@@ -99,12 +100,7 @@ def test_several_workers_at_once_make_one_pdf(make_app: Callable[[], App]) -> No
     apps = [make_app() for _ in range(3)]
     given_document(apps[0])
     project(apps[0])
-    together = threading.Barrier(3, timeout=10)
-    workers = [threading.Thread(target=lambda app=app: (together.wait(), run(app))) for app in apps]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(20)
+    at_once(*[partial(run, app) for app in apps])
     assert sum(drawing(app).drawn for app in apps) == 1
     assert len(rendered(apps[0])) == 1
 
