@@ -4,6 +4,7 @@ client that records what it sees, and one place that makes trouble at any await 
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,18 @@ class FakeClock:
 
     def forward(self, *, seconds: float) -> None:
         self.now += int(seconds * 1_000_000)
+
+
+class ClockAhead:
+    """The time of day, put forward by so many microseconds."""
+
+    ahead = 0
+
+    def __call__(self) -> int:
+        return time.time_ns() // 1_000 + self.ahead
+
+    def forward(self, *, seconds: float) -> None:
+        self.ahead += int(seconds * 1_000_000)
 
 
 @dataclass

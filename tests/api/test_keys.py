@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +21,31 @@ from domain.keys.service import KeyTerms
 from domain.ledger.credit import grant_credit
 from domain.ledger.events import CreditHeld
 from domain.ledger.guards import Denied
-from projections.runner import Runner
 from projections.verify import verify
-from tests.api.client import Client, minted
+from tests.api.client import Client, minted, started
+from tests.fakes import ClockAhead
 from tests.given import PEPPER, Minted, given_org, put_on_hold
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from workers.jobs import find_jobs
 
+OpenClient = Callable[..., AbstractContextManager[Client]]
+
 
 @pytest.fixture
-def open_client(database_url: str, tmp_path: Path) -> Callable[..., Any]:
-    """Makes the application with these settings, and with a clock that a test can put forward."""
+def clock() -> ClockAhead:
+    return ClockAhead()
+
+
+@pytest.fixture
+def open_client(database_url: str, tmp_path: Path, clock: ClockAhead) -> OpenClient:
+    """Makes the application with these settings. What it has done must stand before the recomputation."""
 
     @contextmanager
     def opened(**settings: Any) -> Iterator[Client]:
-        ahead = [0]
-        services = build(
-            Settings(home=tmp_path, **settings),
-            database_url=database_url,
-            redis_url="",
-            environment={},
-            pepper=PEPPER,
-            clock=lambda: time.time_ns() // 1000 + ahead[0],
-        )
-        Runner(database_url).prepare()
-        services.directory.start()
-        client = Client(services)
-        client.ahead = ahead  # type: ignore[attr-defined]
-        yield client
-        client.project()
-        services.close()
+        with started(Settings(home=tmp_path, **settings), database_url, clock=clock) as services:
+            client = Client(services)
+            yield client
+            client.project()
         report = verify(database_url)
         assert report.ok, report.findings
 
@@ -58,7 +53,7 @@ def open_client(database_url: str, tmp_path: Path) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def client(open_client: Callable[..., Any]) -> Iterator[Client]:
+def client(open_client: OpenClient) -> Iterator[Client]:
     with open_client(trial_models=("small",), ephemeral_keys_max=3) as client:
         yield client
 
@@ -99,7 +94,9 @@ def test_a_trial_key_is_shown_as_one_until_credit_comes(client: Client) -> None:
     assert client("POST", "/me/keys", first.secret, {"name": "next"}).json()["tier"] == "standard"
 
 
-def test_a_trial_key_is_told_what_is_left_of_the_day_that_all_trial_keys_share(client: Client) -> None:
+def test_a_trial_key_is_told_what_is_left_of_the_day_that_all_trial_keys_share(
+    client: Client, clock: ClockAhead
+) -> None:
     first = owner(client, inr=0)
     made = [client("POST", "/me/keys", first.secret, {"name": name}).json() for name in ("one", "two")]
     tight = client("POST", "/me/keys", first.secret, {"name": "three", "daily_limit": 50}).json()
@@ -125,7 +122,7 @@ def test_a_trial_key_is_told_what_is_left_of_the_day_that_all_trial_keys_share(c
         return int(client("GET", "/v1/key", key["key"]).json()["left"]["daily_calls"])
 
     assert [left(key) for key in (*made, tight)] == [197, 197, 50]
-    client.ahead[0] += DAY  # type: ignore[attr-defined]
+    clock.ahead += DAY
     assert [left(key) for key in made] == [200, 200]
 
 
@@ -150,7 +147,7 @@ def test_the_end_of_a_trial_is_known_to_another_process_within_a_second(client: 
         other.close()
 
 
-def test_without_models_for_trials_an_org_needs_credit_first(open_client: Callable[..., Any]) -> None:
+def test_without_models_for_trials_an_org_needs_credit_first(open_client: OpenClient) -> None:
     with open_client() as client:
         first = owner(client, inr=0)
         assert client.code("POST", "/me/keys", first.secret, {"name": "x"}) == (400, "trial_ceiling")
@@ -159,7 +156,7 @@ def test_without_models_for_trials_an_org_needs_credit_first(open_client: Callab
 # Rotation
 
 
-def test_a_rotated_key_has_two_secrets_for_the_grace(client: Client) -> None:
+def test_a_rotated_key_has_two_secrets_for_the_grace(client: Client, clock: ClockAhead) -> None:
     first = owner(client)
     made = client("POST", "/me/keys", first.secret, {"name": "ci", "daily_limit": 7}).json()
     new = client("POST", f"/me/keys/{made['id']}/rotate", first.secret, {"grace_minutes": 5}).json()
@@ -167,9 +164,9 @@ def test_a_rotated_key_has_two_secrets_for_the_grace(client: Client) -> None:
     assert new["prefix"] == new["key"][:12] != made["prefix"]
     for secret in (made["key"], new["key"]):
         assert client("GET", "/v1/key", secret).json()["id"] == made["id"]
-    client.ahead[0] = 299 * SECOND  # type: ignore[attr-defined]
+    clock.ahead = 299 * SECOND
     assert client("GET", "/v1/key", made["key"]).status_code == 200
-    client.ahead[0] = 301 * SECOND  # type: ignore[attr-defined]
+    clock.ahead = 301 * SECOND
     assert client.code("GET", "/v1/key", made["key"]) == (401, "invalid_api_key")
     assert client("GET", "/v1/key", new["key"]).status_code == 200
     at_once = client("POST", f"/me/keys/{made['id']}/rotate", first.secret, {"grace_minutes": 0}).json()
@@ -194,7 +191,7 @@ def ephemeral(client: Client, parent: Minted, **wanted: Any) -> dict[str, Any]:
     return made
 
 
-def test_an_ephemeral_key_calls_models_and_no_more(client: Client) -> None:
+def test_an_ephemeral_key_calls_models_and_no_more(client: Client, clock: ClockAhead) -> None:
     parent = owner(client, daily_limit=9)
     made = ephemeral(client, parent, budget_inr=5, models=["small"], rpm_limit=3, ttl_seconds=60)
     assert made["key"].startswith("br-eph-")
@@ -213,7 +210,7 @@ def test_an_ephemeral_key_calls_models_and_no_more(client: Client) -> None:
     for _ in range(2):
         ephemeral(client, parent)
     assert client.code("POST", "/v1/ephemeral_keys", parent.secret, {}) == (400, "key_limit")
-    client.ahead[0] = 61 * SECOND  # type: ignore[attr-defined]
+    clock.ahead = 61 * SECOND
     assert client.code("GET", "/v1/key", made["key"]) == (401, "invalid_api_key")
 
 
@@ -286,11 +283,13 @@ def test_a_hundred_calls_at_once_spend_the_budgets_of_both_and_never_more(client
     assert parse_inr(client("GET", "/v1/key", large["key"]).json()["left"]["balance_inr"]) <= rupees(100)
 
 
-def test_the_allowances_of_keys_that_have_long_ended_are_cleared_away_and_no_others(client: Client) -> None:
+def test_the_allowances_of_keys_that_have_long_ended_are_cleared_away_and_no_others(
+    client: Client, clock: ClockAhead
+) -> None:
     parent = owner(client)
-    client.ahead[0] = -2 * DAY  # type: ignore[attr-defined]
+    clock.ahead = -2 * DAY
     over = [ephemeral(client, parent, budget_inr=7) for _ in range(2)]
-    client.ahead[0] = 0  # type: ignore[attr-defined]
+    clock.ahead = 0
     living = ephemeral(client, parent, budget_inr=7)
     held = CreditHeld(
         at=client.services.clock() - 2 * DAY,
@@ -321,7 +320,7 @@ def test_the_allowances_of_keys_that_have_long_ended_are_cleared_away_and_no_oth
 
 
 @pytest.fixture
-def with_agents(open_client: Callable[..., Any], issuer: Issuer) -> Iterator[Client]:
+def with_agents(open_client: OpenClient, issuer: Issuer) -> Iterator[Client]:
     names = {"agent_issuer": ISSUER, "agent_audience": AUDIENCE, "agent_jwks_url": issuer.url}
     with open_client(**names, agent_claims=("sub", "client_id")) as client:
         yield client

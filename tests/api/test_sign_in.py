@@ -31,21 +31,13 @@ from domain.kernel.errors import NotFound
 from domain.kernel.money import rupees
 from projections.runner import Runner
 from tests.beside import beside
+from tests.fakes import ClockAhead
 from tests.given import PEPPER, given_invitation, given_person, given_team
 from tests.product import free_port
 from tests.simulated_identity import Browser, Simulated, simulated_identity, typed
 
 NewBrowser = Callable[..., Browser]
 names = count(1)
-
-
-class Clock:
-    """The time, as far as a test has moved it forward."""
-
-    ahead = 0
-
-    def __call__(self) -> int:
-        return time.time_ns() // 1_000 + self.ahead
 
 
 @contextmanager
@@ -79,8 +71,8 @@ async def listening(app: App) -> AsyncIterator[None]:
 
 
 @pytest.fixture(scope="module")
-def clock() -> Clock:
-    return Clock()
+def clock() -> ClockAhead:
+    return ClockAhead()
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +106,7 @@ def apps(
     _simulator: Simulated,
     ports: tuple[int, int],
     url: str,
-    clock: Clock,
+    clock: ClockAhead,
 ) -> Iterator[tuple[App, App]]:
     """Two gateways. The second stands behind a proxy, and lets a client take four steps of sign-ins in ten minutes."""
     home: Path = tmp_path_factory.mktemp("home")
@@ -317,7 +309,9 @@ def test_an_id_token_that_does_not_hold_signs_nobody_in(
     assert browser.get("/me").status_code == 401
 
 
-def test_a_sign_in_that_takes_longer_than_ten_minutes_is_begun_again(browser: Browser, name: str, clock: Clock) -> None:
+def test_a_sign_in_that_takes_longer_than_ten_minutes_is_begun_again(
+    browser: Browser, name: str, clock: ClockAhead
+) -> None:
     back = browser.say(browser.begin("github"), typed(name))
     clock.ahead += 600 * SECOND
     assert code_of(browser.come_back(back)) == (400, "sign_in_invalid")
@@ -331,7 +325,7 @@ def test_a_ticket_is_for_one_provider_and_no_session(browser: Browser, name: str
     assert browser.come_back(back).status_code == 303
 
 
-def test_what_somebody_else_wrote_is_no_ticket(browser: Browser, clock: Clock) -> None:
+def test_what_somebody_else_wrote_is_no_ticket(browser: Browser, clock: ClockAhead) -> None:
     ticket = Ticket("github", "00" * 32, "/", clock() + DAY)
     for pepper, purpose in ((b"guessed", b"sign-in ticket"), (PEPPER, b"session cookie")):
         cookies = {"br_sign_in": write_signed(pepper, purpose, ticket)}
@@ -489,7 +483,7 @@ def test_a_person_sees_and_ends_their_sessions_and_nobody_elses(new_browser: New
     assert code_of(here.get("/me")) == (401, "no_session")
 
 
-def test_a_session_ends_by_itself_after_thirty_days(browser: Browser, name: str, clock: Clock) -> None:
+def test_a_session_ends_by_itself_after_thirty_days(browser: Browser, name: str, clock: ClockAhead) -> None:
     browser.sign_in("github", typed(name))
     clock.ahead += 30 * DAY - 60 * SECOND
     assert browser.get("/me").status_code == 200

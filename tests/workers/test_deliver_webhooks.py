@@ -37,7 +37,7 @@ from domain.webhooks.events import DeliveryTried
 from projections.webhooks import deliveries_of
 from tests.adapters.bookings import hold_of, settlement_of
 from tests.documents import given_document
-from tests.fakes import Letterbox
+from tests.fakes import ClockAhead, Letterbox
 from tests.given import Minted, given_key, given_workspace
 from tests.hooks import Received, receiver
 from tests.workers.scene import project
@@ -48,21 +48,9 @@ from workers.notice_low_balance import run as notice_low_balance
 ORG = "org_a"
 
 
-class Clock:
-    """The time of day, put forward."""
-
-    ahead = 0
-
-    def __call__(self) -> int:
-        return time.time_ns() // 1000 + self.ahead
-
-    def forward(self, *, seconds: float) -> None:
-        self.ahead += int(seconds * SECOND)
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ClockAhead:
+    return ClockAhead()
 
 
 @pytest.fixture
@@ -200,7 +188,7 @@ def test_a_low_balance_is_told_even_where_no_mail_can_be_sent(make_app: Callable
         assert (told["type"], told["data"]) == ("balance.low", {"available_inr": "40", "threshold_inr": "50"})
 
 
-def test_a_budget_is_told_at_80_and_at_100_percent_once_a_month(app: App, clock: Clock) -> None:
+def test_a_budget_is_told_at_80_and_at_100_percent_once_a_month(app: App, clock: ClockAhead) -> None:
     key = given_key(app.store, ORG, terms=KeyTerms(name="production", monthly_budget=rupees(10)), at=app.clock())
     with receiver() as there:
         _, secret = hook(app, there.url, "budget.reached")
@@ -275,7 +263,7 @@ def record(app: App, stream: str, event: Any) -> None:
     project(app)
 
 
-def test_a_failed_notice_is_sent_again_under_its_id_until_it_has_been_six_times(app: App, clock: Clock) -> None:
+def test_a_failed_notice_is_sent_again_under_its_id_until_it_has_been_six_times(app: App, clock: ClockAhead) -> None:
     with receiver(500) as there:
         endpoint, secret = hook(app, there.url)
         document(app)
@@ -375,7 +363,7 @@ def test_nothing_is_sent_behind_the_wall(make_app: Callable[..., App], app: App,
         assert "never called" in tried.problem
 
 
-def test_a_rotated_secret_signs_beside_the_one_before_for_a_day(app: App, clock: Clock) -> None:
+def test_a_rotated_secret_signs_beside_the_one_before_for_a_day(app: App, clock: ClockAhead) -> None:
     with receiver() as there:
         endpoint, old = hook(app, there.url)
         new = make_secret(app.entropy(32))
@@ -391,7 +379,7 @@ def test_a_rotated_secret_signs_beside_the_one_before_for_a_day(app: App, clock:
         assert there.received[1].headers["webhook-signature"].count("v1,") == 1
 
 
-def test_a_test_is_sent_once(app: App, clock: Clock) -> None:
+def test_a_test_is_sent_once(app: App, clock: ClockAhead) -> None:
     with receiver(500) as there:
         endpoint, secret = hook(app, there.url, "balance.low")
         sample(app, endpoint)
@@ -403,7 +391,7 @@ def test_a_test_is_sent_once(app: App, clock: Clock) -> None:
 
 
 def test_one_that_fails_for_five_days_is_disabled_and_its_owner_told_once(
-    app: App, clock: Clock, box: Letterbox
+    app: App, clock: ClockAhead, box: Letterbox
 ) -> None:
     with receiver(500) as there:
         endpoint, _ = hook(app, there.url)
@@ -430,7 +418,7 @@ def test_one_that_fails_for_five_days_is_disabled_and_its_owner_told_once(
         assert len(there.received) == sent + 1
 
 
-def test_one_that_works_now_and_then_stays_on(app: App, clock: Clock) -> None:
+def test_one_that_works_now_and_then_stays_on(app: App, clock: ClockAhead) -> None:
     with receiver(500, 500, 500, 500, 500, 500, 200, 500) as there:
         endpoint, _ = hook(app, there.url)
         for number in range(3):

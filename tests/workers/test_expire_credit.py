@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from domain.ledger.events import CreditExpired, CreditHeld
 from projections.balances import balance_of, money_events
 from projections.verify import verify
 from tests.adapters.bookings import settlement_of
+from tests.fakes import FakeClock
 from tests.given import NOON, Minted, given_hold, given_key, given_org
 from tests.workers.scene import project
 from workers.expire_credit import run as expire_credit
@@ -23,17 +24,9 @@ from workers.expire_credit import run as expire_credit
 OVER = NOON + 3600 * SECOND
 
 
-@dataclass
-class Clock:
-    now: int = NOON
-
-    def __call__(self) -> int:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
@@ -64,7 +57,7 @@ def expired(app: App, org: str = "org_a") -> list[tuple[int, int, int]]:
     return [(fact.at, fact.amount, fact.left) for fact in facts if isinstance(fact, CreditExpired)]
 
 
-def test_credit_goes_at_its_moment_and_the_account_says_so(app: App, clock: Clock) -> None:
+def test_credit_goes_at_its_moment_and_the_account_says_so(app: App, clock: FakeClock) -> None:
     given_org(app.store, "org_b", inr=0)
     promo(app, "org_b", expires=OVER + 1)
     clock.now = OVER - 1
@@ -85,7 +78,7 @@ def test_credit_goes_at_its_moment_and_the_account_says_so(app: App, clock: Cloc
     assert verify(app.database_url).findings == []
 
 
-def test_a_call_in_flight_keeps_what_it_was_promised(app: App, clock: Clock) -> None:
+def test_a_call_in_flight_keeps_what_it_was_promised(app: App, clock: FakeClock) -> None:
     key = given_key(app.store, "org_a", key="key_a")
     given_hold(app.database_url, "req_1", key, amount=rupees(60), at=OVER - SECOND, expires=OVER + 900 * SECOND)
     clock.now = OVER
@@ -105,14 +98,14 @@ def test_a_call_in_flight_keeps_what_it_was_promised(app: App, clock: Clock) -> 
     assert verify(app.database_url).findings == []
 
 
-def test_a_job_that_sees_an_old_read_model_takes_nothing_twice(app: App, clock: Clock) -> None:
+def test_a_job_that_sees_an_old_read_model_takes_nothing_twice(app: App, clock: FakeClock) -> None:
     run(app)
     clock.now = OVER
     assert [expire_credit(app), expire_credit(app)] == [1, 0]
     assert len(expired(app)) == 1
 
 
-def test_a_lot_that_is_at_fault_keeps_no_other_from_expiring(app: App, clock: Clock) -> None:
+def test_a_lot_that_is_at_fault_keeps_no_other_from_expiring(app: App, clock: FakeClock) -> None:
     given_org(app.store, "org_b", inr=0)
     promo(app, "org_b", expires=OVER)
     run(app)

@@ -14,23 +14,16 @@ from domain.ledger.credit import grant_credit
 from domain.payments.billing import set_low_balance
 from domain.payments.events import LowBalanceNoticed
 from tests.at_once import at_once
-from tests.fakes import Letterbox
+from tests.fakes import FakeClock, Letterbox
 from tests.workers.scene import project
 from workers.notice_low_balance import run
 
 ORG = "org_a"
 
 
-class Clock:
-    at = 1_793_440_000 * SECOND
-
-    def __call__(self) -> int:
-        return self.at
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> FakeClock:
+    return FakeClock(1_793_440_000 * SECOND)
 
 
 @pytest.fixture
@@ -69,10 +62,10 @@ def test_it_says_what_is_left_and_what_was_asked_for(app: App, box: Letterbox) -
     assert [(notice.available, notice.threshold) for notice in notices(app)] == [(rupees(40), rupees(50))]
 
 
-def test_it_says_so_once_in_24_hours(app: App, box: Letterbox, clock: Clock) -> None:
-    first = clock.at
+def test_it_says_so_once_in_24_hours(app: App, box: Letterbox, clock: FakeClock) -> None:
+    first = clock.now
     for hours in range(0, 60, 4):
-        clock.at = first + hours * 3600 * SECOND
+        clock.now = first + hours * 3600 * SECOND
         run(app)
         project(app)
     assert [(notice.at - first) // (3600 * SECOND) for notice in notices(app)] == [0, 24, 48]
@@ -80,12 +73,12 @@ def test_it_says_so_once_in_24_hours(app: App, box: Letterbox, clock: Clock) -> 
     assert len({mail.id for mail in box.mails}) == 3
 
 
-def test_a_microsecond_short_of_a_day_is_too_early(app: App, box: Letterbox, clock: Clock) -> None:
+def test_a_microsecond_short_of_a_day_is_too_early(app: App, box: Letterbox, clock: FakeClock) -> None:
     run(app)
     project(app)
-    clock.at += DAY - 1
+    clock.now += DAY - 1
     assert run(app) == 0
-    clock.at += 1
+    clock.now += 1
     assert run(app) == 1
 
 
