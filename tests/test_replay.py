@@ -1,51 +1,21 @@
 """Every projection: what a replay gives is what was there live, wherever the batches ended, and is the truth."""
 
-import contextlib
-import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from psycopg import sql
 
 from domain.ledger.account import Account
 from domain.ledger.events import HoldExpired, HoldReleased, RequestRefused, RequestSettled
 from domain.ledger.guards import Guards, evolve
-from projections.base import Cursor, find_all
+from projections.base import find_all
 from projections.runner import Copy, Runner, head_of
-from projections.verify import checksum
-from tests.projections.history import START, STEPS, Line, append, play
+from tests.projections.copies import filled, history_in, sums_of
+from tests.projections.history import START, STEPS, append, play
 
 ALL = list(find_all().values())
-
-
-@contextlib.contextmanager
-def history_in(url: str, lines: Sequence[Line]) -> Iterator[tuple[Cursor, int, int]]:
-    """A transaction that is rolled back, with these facts in the log: a cursor, the positions before and at the end."""
-    with psycopg.connect(url) as connection, connection.cursor() as cursor:
-        before = head_of(cursor)
-        yield cursor, before, append(connection, lines)
-        connection.rollback()
-
-
-def filled(cursor: Cursor, suffix: str, *, stops: Sequence[int], as_of: int | None = None, indexes: bool) -> Copy:
-    """All projections over the log between the stops, which are where the batches end."""
-    copy = Copy(ALL, suffix=suffix)
-    copy.create(cursor, indexes=indexes)
-    for after, until in itertools.pairwise(stops):
-        copy.fill(cursor, after=after, until=until, as_of=as_of)
-    return copy
-
-
-def sums_of(cursor: Cursor, copy: Copy) -> dict[str, tuple[int, int]]:
-    return {
-        f"{item.name}.{table}": checksum(cursor, sql.Identifier(copy.schema_of(item), table))
-        for item in copy.projections
-        for table in copy.tables_of(cursor, item)
-    }
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -53,8 +23,8 @@ def sums_of(cursor: Cursor, copy: Copy) -> dict[str, tuple[int, int]]:
 def test_tables_do_not_depend_on_where_batches_end(database_url: str, steps: list, ends: list[int]) -> None:
     with history_in(database_url, play(steps)) as (cursor, before, head):
         stops = sorted({before, *(min(before + end, head) for end in ends), head})
-        live = filled(cursor, "__live", stops=stops, indexes=True)
-        replayed = filled(cursor, "__again", stops=[before, head], indexes=False)
+        live = filled(cursor, ALL, "__live", stops=stops)
+        replayed = filled(cursor, ALL, "__again", stops=[before, head], indexes=False)
         assert sums_of(cursor, live) == sums_of(cursor, replayed)
 
 
@@ -77,7 +47,7 @@ def test_tables_say_what_the_ledger_decided_by(database_url: str, steps: list, e
                 endings[event.org] += 1
     with history_in(database_url, lines) as (cursor, before, head):
         stops = sorted({before, *(min(before + end, head) for end in ends), head})
-        filled(cursor, "__live", stops=stops, indexes=True).use(cursor)
+        filled(cursor, ALL, "__live", stops=stops).use(cursor)
         for org, balance in guards.balances.items():
             withheld = accounts[org].withheld_amount
             assert accounts[org].when_spent(spent[org]).left == balance.available + balance.held
@@ -111,10 +81,10 @@ def test_a_replay_as_of_a_moment_is_that_of_the_events_up_to_it(database_url: st
     lines = play(steps)
     as_of = START + moment
     with history_in(database_url, lines) as (cursor, before, head):
-        cut = sums_of(cursor, filled(cursor, "__cut", stops=[before, head], as_of=as_of, indexes=False))
+        cut = sums_of(cursor, filled(cursor, ALL, "__cut", stops=[before, head], as_of=as_of, indexes=False))
     with history_in(database_url, [line for line in lines if line[1].at <= as_of]) as (cursor, before, head):
         # Other positions, so the tables that hold some are left out.
-        short = sums_of(cursor, filled(cursor, "__short", stops=[before, head], indexes=False))
+        short = sums_of(cursor, filled(cursor, ALL, "__short", stops=[before, head], indexes=False))
     same = [
         name for name in cut if not name.startswith(("activity.", "requests.", "balances.ledger", "ledger.", "audit."))
     ]

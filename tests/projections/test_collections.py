@@ -1,7 +1,6 @@
 """The read model of collections: what the log says, wherever batches end, and who sees what in which order."""
 
 import contextlib
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +8,6 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from psycopg import sql
 from psycopg.rows import dict_row
 
 from domain.accounts.events import OrgDeleted, PersonErased
@@ -33,41 +31,23 @@ from projections.collections import (
     stars_of_others,
     versions_of,
 )
-from projections.runner import Copy, Runner, head_of
-from projections.verify import checksum
+from projections.runner import Runner
 from tests.domain.collections.played import PERSONS, STEPS, Played
 from tests.domain.routing.test_plan import CATALOG
+from tests.projections.copies import filled, history_in, sums_of
 from tests.projections.history import append
-
-_PROJECTIONS = [PROJECTION]
-
-
-def filled(cursor: psycopg.Cursor, suffix: str, stops: list[int]) -> Copy:
-    copy = Copy(_PROJECTIONS, suffix=suffix)
-    copy.create(cursor, indexes=True)
-    for after, until in itertools.pairwise(stops):
-        copy.fill(cursor, after=after, until=until)
-    return copy
-
-
-def sums(cursor: psycopg.Cursor, copy: Copy) -> dict[str, tuple[int, int]]:
-    schema = copy.schema_of(PROJECTION)
-    return {table: checksum(cursor, sql.Identifier(schema, table)) for table in copy.tables_of(cursor, PROJECTION)}
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, ends=st.lists(st.integers(1, 120), max_size=8))
 def test_the_tables_say_what_the_log_says_wherever_batches_end(database_url: str, steps: list, ends: list[int]) -> None:
     world = Played().run(steps)
-    with psycopg.connect(database_url) as connection, connection.cursor() as cursor:
-        before = head_of(cursor)
-        head = append(connection, world.store.facts)
+    with history_in(database_url, world.store.facts) as (cursor, before, head):
         stops = sorted({before, *(min(before + end, head) for end in ends), head})
-        live = filled(cursor, "__live", stops)
-        assert sums(cursor, live) == sums(cursor, filled(cursor, "__again", [before, head]))
+        live = filled(cursor, [PROJECTION], "__live", stops=stops)
+        assert sums_of(cursor, live) == sums_of(cursor, filled(cursor, [PROJECTION], "__again", stops=[before, head]))
         live.use(cursor)
-        check(connection, world)
-        connection.rollback()
+        check(cursor.connection, world)
 
 
 def check(connection: psycopg.Connection, world: Played) -> None:

@@ -1,6 +1,5 @@
 """Documents, disputes and alerts as read models: what a replay gives is what was there live, what the facts say."""
 
-import itertools
 from collections import defaultdict
 
 import pytest
@@ -21,10 +20,8 @@ from domain.payments.events import (
     Tax,
 )
 from projections import disputes, documents, low_balance
-from projections.base import Cursor
-from projections.runner import Copy
+from tests.projections.copies import filled, history_in, sums_of
 from tests.projections.history import START, Line
-from tests.test_replay import history_in, sums_of
 
 MINE = [documents.PROJECTION, disputes.PROJECTION, low_balance.PROJECTION]
 ORGS = ("org0", "org1")
@@ -92,20 +89,15 @@ def play(steps: list[tuple[str, int]]) -> list[Line]:
     return lines
 
 
-def filled(cursor: Cursor, suffix: str, stops: list[int]) -> Copy:
-    copy = Copy(MINE, suffix=suffix)
-    copy.create(cursor, indexes=True)
-    for after, until in itertools.pairwise(stops):
-        copy.fill(cursor, after=after, until=until)
-    return copy
-
-
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, ends=st.lists(st.integers(1, 60), max_size=8))
 def test_tables_do_not_depend_on_where_batches_end(database_url: str, steps: list, ends: list[int]) -> None:
     with history_in(database_url, play(steps)) as (cursor, before, head):
         stops = sorted({before, *(min(before + end, head) for end in ends), head})
-        live, replayed = filled(cursor, "__live", stops), filled(cursor, "__again", [before, head])
+        live, replayed = (
+            filled(cursor, MINE, "__live", stops=stops),
+            filled(cursor, MINE, "__again", stops=[before, head]),
+        )
         assert sums_of(cursor, live) == sums_of(cursor, replayed)
 
 
@@ -115,7 +107,7 @@ def test_tables_say_what_the_facts_say(database_url: str, steps: list) -> None:
     lines = play(steps)
     facts = [event for _, event in lines]
     with history_in(database_url, lines) as (cursor, before, head):
-        filled(cursor, "__live", [before, head]).use(cursor)
+        filled(cursor, MINE, "__live", stops=[before, head]).use(cursor)
         cursor.execute("select number, total, sha256, mailed_at, mail_problem, cancelled_at from documents")
         rows = {number: rest for number, *rest in cursor}
         for event in facts:

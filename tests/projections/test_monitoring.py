@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 import psycopg
 from hypothesis import HealthCheck, given, settings
@@ -26,10 +26,9 @@ from domain.monitoring.events import (
 )
 from domain.monitoring.incidents import MINUTE
 from projections import monitoring, status
-from projections.runner import Copy
+from tests.projections.copies import filled, history_in, sums_of
 from tests.projections.history import START, Line
 from tests.projections.test_route_stats import gone, is_the_callers_fault
-from tests.test_replay import history_in, sums_of
 
 NOW = START + 100 * DAY
 BOTH = [monitoring.PROJECTION, status.PROJECTION]
@@ -83,12 +82,8 @@ def test_checks_and_calls_add_up_wherever_batches_end(
     lines += [(f"request:r{number}", gone(at, attempts)) for number, (at, attempts) in enumerate(calls)]
     with history_in(database_url, lines) as (cursor, before, head):
         stops = [before, *(before + at for at in accumulate(ends) if before + at < head), head]
-        live, again = Copy(BOTH), Copy(BOTH, suffix="__again")
-        for copy, marks in ((live, stops), (again, [before, head])):
-            copy.create(cursor, indexes=True)
-            for after, until in pairwise(marks):
-                copy.fill(cursor, after=after, until=until)
-        assert sums_of(cursor, live) == sums_of(cursor, again)
+        live = filled(cursor, BOTH, stops=stops)
+        assert sums_of(cursor, live) == sums_of(cursor, filled(cursor, BOTH, "__again", stops=[before, head]))
         connection = cursor.connection
         for days in (1, 7, 90):
             assert_health(connection, [check for _, check in lines if isinstance(check, Checked)], days=days)
@@ -194,12 +189,8 @@ def test_what_is_watched_and_to_be_told_is_known_wherever_batches_end(
                 opened.setdefault(slug, 0)
     with history_in(database_url, lines) as (cursor, before, head):
         stops = [before, *(before + at for at in accumulate(ends) if before + at < head), head]
-        live, again = Copy(BOTH), Copy(BOTH, suffix="__again")
-        for copy, marks in ((live, stops), (again, [before, head])):
-            copy.create(cursor, indexes=True)
-            for after, until in pairwise(marks):
-                copy.fill(cursor, after=after, until=until)
-        assert sums_of(cursor, live) == sums_of(cursor, again)
+        live = filled(cursor, BOTH, stops=stops)
+        assert sums_of(cursor, live) == sums_of(cursor, filled(cursor, BOTH, "__again", stops=[before, head]))
         connection = cursor.connection
         assert {row["collection"] for row in monitoring.monitored(connection)} == watched
         for slug in ("a", "b"):
@@ -216,9 +207,7 @@ def test_minutes_are_forgotten_behind_the_newest_and_read_up_to_now(database_url
     lines: list[Line] = [(f"request:r{number}", gone(number * MINUTE, failed)) for number in range(200)]
     now = START + 199 * MINUTE
     with history_in(database_url, lines) as (cursor, before, head):
-        copy = Copy(BOTH)
-        copy.create(cursor, indexes=True)
-        copy.fill(cursor, after=before, until=head)
+        filled(cursor, BOTH, stops=[before, head])
         cursor.execute("select count(*) from view_status.route_minutes")
         assert cursor.fetchone() == (status.MINUTES_KEPT,)
         seen = status.minutes_seen(cursor.connection, now=now)["near"]["m1"]

@@ -1,6 +1,5 @@
 """Orders, payments and promo codes as read models: whatever happened, they say what the facts say."""
 
-import itertools
 from collections import Counter, defaultdict
 
 import psycopg
@@ -20,25 +19,21 @@ from domain.payments.events import (
 )
 from domain.payments.payment import Order
 from projections import payments as view
-from projections.runner import Copy, Runner
+from projections.runner import Runner
 from projections.verify import verify
 from tests.domain.payments.till import FakeGateway, given_order, make_till
 from tests.given import NOON, given_org
 from tests.memory_store import MemoryStore
+from tests.projections.copies import filled, history_in
 from tests.projections.history import append, write_guards
 from tests.projections.payment_history import STEPS, Step, play
-from tests.test_replay import history_in
 
 
 def tables_of(url: str, lines: list, ends: list[int]) -> dict[str, list[tuple]]:
     """All rows of the read model over this history, with batches that end there."""
     with history_in(url, lines) as (cursor, before, head):
-        copy = Copy([view.PROJECTION], suffix="__live")
-        copy.create(cursor, indexes=True)
         stops = sorted({before, *(min(before + end, head) for end in ends), head})
-        for after, until in itertools.pairwise(stops):
-            copy.fill(cursor, after=after, until=until)
-        copy.use(cursor)
+        filled(cursor, [view.PROJECTION], "__live", stops=stops).use(cursor)
         rows = {}
         for table in ("orders", "payments", "promos"):
             cursor.execute(f"select * from {table} order by 1".encode())

@@ -1,7 +1,7 @@
 """The read model of refunds and chargebacks says what their streams say, wherever batches end."""
 
 from collections import defaultdict
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 import psycopg
 from hypothesis import HealthCheck, given, settings
@@ -13,10 +13,10 @@ from domain.payments.chargebacks import OrderChargebacks
 from domain.payments.events import DocumentIssued, RefundAccepted, RefundProcessed, RefundRequested, Tax
 from domain.payments.refunds import OrderRefunds
 from projections.refunds import PROJECTION, chargebacks_of, receipt_of, refund_of, refunds_of, unfinished_orders
-from projections.runner import Copy, Runner
+from projections.runner import Runner
+from tests.projections.copies import filled, history_in, sums_of
 from tests.projections.history import append
 from tests.projections.money_history import MONEY_STEPS, play_money
-from tests.test_replay import sums_of
 
 LONG = [
     (kind, 3 * n % 1_000, 700 + 11 * n % 300)
@@ -30,19 +30,11 @@ TAX = Tax(taxable=10_000, percent=18, cgst=900, sgst=900)
 @given(steps=MONEY_STEPS, ends=st.lists(st.integers(1, 40), max_size=8))
 def test_tables_do_not_depend_on_where_batches_end(database_url: str, steps: list, ends: list[int]) -> None:
     lines = [line for facts in play_money(steps) for line in facts]
-    with psycopg.connect(database_url) as connection, connection.cursor() as cursor:
-        head = append(connection, lines)
-        first = head - len(lines)
-        stops = [first, *(first + at for at in accumulate(ends) if first + at < head), head]
-        tables = []
-        for suffix, marks in (("__live", stops), ("__again", [first, head])):
-            copy = Copy([PROJECTION], suffix=suffix)
-            copy.create(cursor, indexes=False)
-            for after, until in pairwise(marks):
-                copy.fill(cursor, after=after, until=until)
-            tables.append(sums_of(cursor, copy))
-        assert tables[0] == tables[1]
-        connection.rollback()
+    with history_in(database_url, lines) as (cursor, before, head):
+        stops = [before, *(before + at for at in accumulate(ends) if before + at < head), head]
+        live = filled(cursor, [PROJECTION], "__live", stops=stops, indexes=False)
+        again = filled(cursor, [PROJECTION], "__again", stops=[before, head], indexes=False)
+        assert sums_of(cursor, live) == sums_of(cursor, again)
 
 
 def test_rows_are_what_the_streams_add_up_to(database_url: str) -> None:

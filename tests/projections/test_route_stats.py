@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 import psycopg
 import pytest
@@ -15,8 +15,8 @@ from domain.kernel.clock import DAY, IST_OFFSET, SECOND
 from domain.ledger.events import Attempt, HoldReleased, RequestSettled
 from projections.route_stats import DAYS_SHOWN, PROJECTION, route_stats
 from projections.runner import Copy, Runner
+from tests.projections.copies import filled, history_in, sums_of
 from tests.projections.history import RATES, START, Line, append
-from tests.test_replay import sums_of
 
 ROUTES = ("near/m", "far/m")
 WHO = {"org": "o", "key": "k", "workspace": "w", "endpoint": "chat", "model": "m", "held": 1}
@@ -87,18 +87,11 @@ def test_stats_are_those_of_the_calls_of_seven_days(database_url: str, calls: li
             latencies[served.route].append(served.milliseconds)
             tokens[served.route] += output
             busy[served.route] += served.milliseconds + more
-    with psycopg.connect(database_url) as connection, connection.cursor() as cursor:
-        head = append(connection, lines)
-        first = head - len(lines)
-        stops = [first, *(first + at for at in accumulate(ends) if first + at < head), head]
-        live, again = Copy([PROJECTION]), Copy([PROJECTION], suffix="__again")
-        for copy, marks in ((live, stops), (again, [first, head])):
-            copy.create(cursor, indexes=True)
-            for after, until in pairwise(marks):
-                copy.fill(cursor, after=after, until=until)
-        assert sums_of(cursor, live) == sums_of(cursor, again)
-        shown = route_stats(connection, [*ROUTES, "never/m"], now=NOW)
-        connection.rollback()
+    with history_in(database_url, lines) as (cursor, before, head):
+        stops = [before, *(before + at for at in accumulate(ends) if before + at < head), head]
+        live = filled(cursor, [PROJECTION], stops=stops)
+        assert sums_of(cursor, live) == sums_of(cursor, filled(cursor, [PROJECTION], "__again", stops=[before, head]))
+        shown = route_stats(cursor.connection, [*ROUTES, "never/m"], now=NOW)
     assert set(shown) == {route for route in ROUTES if latencies[route] or failures[route]}
     for route, stats in shown.items():
         of = sorted(latencies[route])
@@ -114,14 +107,12 @@ def test_stats_are_those_of_the_calls_of_seven_days(database_url: str, calls: li
 
 
 def test_only_the_routes_that_are_asked_for_are_told(database_url: str) -> None:
-    with psycopg.connect(database_url) as connection, connection.cursor() as cursor:
-        head = append(connection, [("request:a", settled(NOW, [Attempt("near/m", "served", 200, 40)], 10, 5))])
-        copy = Copy([PROJECTION])
-        copy.create(cursor, indexes=True)
-        copy.fill(cursor, after=head - 1, until=head)
-        assert route_stats(connection, ["far/m"], now=NOW) == {}
-        assert route_stats(connection, ["near/m"], now=NOW + DAYS_SHOWN * DAY) == {}
-        assert route_stats(connection, ["near/m"], now=NOW) == {
+    lines: list[Line] = [("request:a", settled(NOW, [Attempt("near/m", "served", 200, 40)], 10, 5))]
+    with history_in(database_url, lines) as (cursor, before, head):
+        filled(cursor, [PROJECTION], stops=[before, head])
+        assert route_stats(cursor.connection, ["far/m"], now=NOW) == {}
+        assert route_stats(cursor.connection, ["near/m"], now=NOW + DAYS_SHOWN * DAY) == {}
+        assert route_stats(cursor.connection, ["near/m"], now=NOW) == {
             "near/m": {
                 "success_rate": 1.0,
                 "latency_p50_ms": 42,
@@ -129,7 +120,6 @@ def test_only_the_routes_that_are_asked_for_are_told(database_url: str) -> None:
                 "output_tokens_per_second": 100.0,
             }
         }
-        connection.rollback()
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -25,11 +25,10 @@ from domain.kernel.events import Event
 from domain.kernel.mail import MailDelayed, MailRefused, MailUnreachable
 from domain.kernel.store import fold_recorded
 from projections import invitations
-from projections.runner import Copy
 from tests.fakes import FakeClock, Letterbox
 from tests.given import given_invitation, given_person, given_team
+from tests.projections.copies import filled, history_in, sums_of
 from tests.projections.history import START, Line
-from tests.test_replay import history_in, sums_of
 from tests.workers.scene import project
 from workers.letters import owner_address
 from workers.mail_invitations import run
@@ -166,13 +165,8 @@ def test_what_waits_does_not_depend_on_where_batches_end(
 ) -> None:
     lines, waiting = play(steps)
     with history_in(database_url, lines) as (cursor, before, head):
-        live, again = (Copy([invitations.PROJECTION], suffix=suffix) for suffix in ("__live", "__again"))
-        middle = min(before + end, head)
-        live.create(cursor, indexes=True)
-        live.fill(cursor, after=before, until=middle)
-        live.fill(cursor, after=middle, until=head)
-        again.create(cursor, indexes=False)
-        again.fill(cursor, after=before, until=head)
+        live = filled(cursor, [invitations.PROJECTION], "__live", stops=[before, min(before + end, head), head])
+        again = filled(cursor, [invitations.PROJECTION], "__again", stops=[before, head], indexes=False)
         assert sums_of(cursor, live) == sums_of(cursor, again)
         rows = cursor.execute("select invitation from view_invitations__again.invitations").fetchall()
         assert {invitation for (invitation,) in rows} == waiting
