@@ -7,7 +7,6 @@ Its providers are played by the simulator that it starts itself. A model called 
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.machine import free_port
 
 BHARATROUTER = Path(sys.executable).with_name("bharatrouter")
 READY_SECONDS_MAX = 60
@@ -193,9 +194,3 @@ def _route(model: str, dearer: int) -> str:
 def _write(file: Path, parts: Sequence[str]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(parts))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -17,6 +17,7 @@ import redis
 from psycopg import conninfo
 
 from adapters.embedded import CannotStart, Postgres, Valkey, running
+from tests.machine import is_alive
 
 
 @pytest.fixture
@@ -32,14 +33,6 @@ def eventually(true: Callable[[], object], *, seconds: float = 20) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    """A zombie that nobody has reaped yet is dead."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def start_elsewhere(home: Path, kind: str) -> tuple[subprocess.Popen[str], int]:

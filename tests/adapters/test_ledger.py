@@ -38,6 +38,7 @@ from domain.ledger.events import CreditHeld, HoldExpired, HoldExtended, RequestS
 from domain.ledger.guards import Allowance, Balance, Denied, Guards, Hold, evolve
 from tests.adapters.bookings import hold_of, refusal_of, release_of, settlement_of
 from tests.given import NOON, Minted, given_key, given_org
+from tests.machine import kill
 
 MINUTE = 60 * SECOND
 
@@ -625,12 +626,6 @@ def server() -> Iterator[Postgres]:
         migrate(url)
         yield server
     shutil.rmtree(root)
-
-
-def kill(server: Postgres) -> None:
-    assert server.process is not None
-    server.process.kill()
-    server.process.wait()
 
 
 async def restart(server: Postgres) -> None:

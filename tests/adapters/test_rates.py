@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from adapters.embedded import Valkey, running
 from adapters.rates import PATIENCE_SECONDS, RECOVERY_SECONDS, SCRIPT, SharedRateWindows
 from domain.inference.rates import SECOND_MICROS, Limit, RollingWindows, Taken, Window
+from tests.machine import kill
 
 
 @asynccontextmanager
@@ -65,12 +66,6 @@ def killable(servers_home: Path) -> Iterator[Valkey]:
         with redis.Redis.from_url(url) as client:
             client.flushall()
         yield server
-
-
-def kill(server: Valkey) -> None:
-    assert server.process is not None
-    server.process.kill()
-    server.process.wait()
 
 
 # What the plainest possible model, the window of one process and the script answer

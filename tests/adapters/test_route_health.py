@@ -19,6 +19,7 @@ from adapters.embedded import Valkey, running
 from adapters.route_health import FORGOTTEN_SECONDS, STATES, STREAM, SharedRouteHealth
 from domain.kernel.clock import SECOND
 from domain.routing.health import Outcome
+from tests.machine import kill
 
 ROUTE = "p/m"
 TURN_SECONDS = 0.02
@@ -225,9 +226,7 @@ def test_a_process_goes_on_alone_while_valkey_is_away_and_tells_afterwards(killa
         async with process(url, "a", rest_seconds=1) as a:
             a.observe(outcome("q/m", latency_micros=7_000))
             await until(lambda: circuit(a, "q/m") == "closed", "it is known")
-            assert server.process is not None
-            server.process.kill()
-            server.process.wait()
+            kill(server)
             await until(lambda: a.degraded, "it notices")
             for _ in range(3):
                 a.observe(outcome(failed=True))

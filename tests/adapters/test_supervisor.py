@@ -21,6 +21,7 @@ import redis
 from adapters.settings import Settings, beside_product
 from adapters.supervisor import FAILED, LOCKED, STOPPED, has_provider_key
 from tests.folders import folder_for_servers
+from tests.machine import is_alive
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 PROGRAM = f"""
@@ -98,14 +99,6 @@ def eventually(true: Callable[[], object], product: Product, *, seconds: float =
     while not true():
         assert time.monotonic() < deadline, f"it did not happen in time; the supervisor said:\n{product.output}"
         time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    """A zombie that nobody has reaped yet is dead."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_when_ready_it_says_the_address_a_key_and_a_line_to_paste(launch: Callable[..., Product]) -> None:

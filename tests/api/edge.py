@@ -4,7 +4,7 @@ the provider behind it is the simulator, over HTTP; the ledger is the pure model
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import uvicorn
+import uvloop
 
 from adapters.http import HttpPool
 from adapters.simulators import provider
@@ -407,6 +408,16 @@ async def gateway(
     finally:
         await pool.close()
         await simulator.close()
+
+
+def at_the_edge(play: Callable[[Edge], Coroutine[Any, Any, None]], **given: Any) -> None:
+    """Plays at a gateway of its own."""
+
+    async def run() -> None:
+        async with gateway(**given) as edge:
+            await play(edge)
+
+    uvloop.run(run())
 
 
 def _model(name: str) -> Model:

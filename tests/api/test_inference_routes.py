@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Coroutine
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +22,7 @@ from domain.kernel.money import format_inr
 from domain.keys.events import KeyLimitsChanged, KeyMinted
 from domain.ledger.events import CreditHeld, HoldReleased, RequestSettled
 from tests.api.edge import CHAT, KEY, Edge, Reply, Wire, chat, gateway, request
+from tests.api.edge import at_the_edge as at_an_edge
 
 EMBEDDINGS = "/v1/embeddings"
 QUOTE = "/v1/quote"
@@ -40,20 +41,15 @@ MODELS = (
 )
 
 
+at_the_edge = partial(at_an_edge, models=MODELS)
+
+
 def embed(**more: Any) -> dict[str, Any]:
     return {"model": "embed", "input": "Namaste", **more}
 
 
 def body_for(path: str) -> dict[str, Any]:
     return embed() if path == EMBEDDINGS else chat()
-
-
-def at_the_edge(play: Callable[[Edge], Coroutine[Any, Any, None]], **given: Any) -> None:
-    async def run() -> None:
-        async with gateway(**{"models": MODELS, **given}) as edge:
-            await play(edge)
-
-    uvloop.run(run())
 
 
 # Served

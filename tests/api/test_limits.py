@@ -4,7 +4,6 @@ by the address that they come from."""
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine
 from datetime import datetime
 from ipaddress import ip_network
 from types import SimpleNamespace
@@ -13,7 +12,6 @@ from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
-import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -29,7 +27,7 @@ from domain.keys.key import key_digest
 from domain.ledger.events import RequestSettled
 from domain.ledger.guards import Guards, evolve
 from domain.routing.health import LocalHealth
-from tests.api.edge import CHAT, KEY, Edge, Keys, Minutes, Reply, Wire, chat, gateway, request
+from tests.api.edge import CHAT, KEY, Edge, Keys, Minutes, Reply, Wire, at_the_edge, chat, request
 from tests.fakes import FakeClock
 from tests.given import PEPPER
 
@@ -37,14 +35,6 @@ INDIA = ZoneInfo("Asia/Kolkata")
 HOURS, MINUTES = 3_600, 60
 GO_UNITS = {"ms": 1, "s": 1_000, "m": 60_000}
 LIMITS = ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests")
-
-
-def at_the_edge(play: Callable[[Edge], Coroutine[Any, Any, None]], **given: Any) -> None:
-    async def run() -> None:
-        async with gateway(**given) as edge:
-            await play(edge)
-
-    uvloop.run(run())
 
 
 def headers_of(window: Window) -> dict[str, str]:

@@ -33,7 +33,7 @@ from projections.runner import Runner
 from tests.beside import beside
 from tests.fakes import ClockAhead
 from tests.given import PEPPER, given_invitation, given_person, given_team
-from tests.product import free_port
+from tests.machine import free_port
 from tests.simulated_identity import Browser, Simulated, simulated_identity, typed
 
 NewBrowser = Callable[..., Browser]

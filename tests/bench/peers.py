@@ -12,7 +12,8 @@ from pathlib import Path
 import psycopg
 
 from adapters.embedded import Postgres
-from tests.bench.rig import MODELS, TESTED_CPU, NotUp, Rig, free_port, serves, set_aside, wait_until
+from tests.bench.rig import MODELS, TESTED_CPU, NotUp, Rig, serves, set_aside, wait_until
+from tests.machine import free_port
 
 _KEY = "sk-bench-000000000001"
 

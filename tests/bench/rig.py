@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapters.child import log_tail, start_child, stop_child
+from tests.machine import free_port
 
 HERE = Path(__file__).parent
 MODELS = ("mock", "mock-50c-10ms", "mock-50c-50ms")
@@ -32,12 +32,6 @@ _READY_SECONDS = 120
 
 class NotUp(Exception):
     """A system that does not answer; the message ends with its last words."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -10,7 +10,7 @@ import psycopg
 
 from adapters.simulators.provider import REQUESTS_KEPT
 from tests.faults.callers import Call
-from tests.product import Product
+from tests.product import INPUT_NANOS, OUTPUT_NANOS, Product
 
 HOLD_SECONDS = 5
 SETTLED_SECONDS_MAX = 40
@@ -117,6 +117,12 @@ def provider_counts(product: Product, model: str = "") -> dict[str, Any]:
     stats = httpx.get(f"{product.simulator_url}/stats", trust_env=False).json()
     counts: dict[str, Any] = stats["models"].get(model, {"requests": 0}) if model else stats["total"]
     return counts
+
+
+def whole_price(ending: Ending) -> int:
+    """What the usage is worth at the first provider's rates."""
+    usage = ending.state["usage"]
+    return int(usage["input"] * INPUT_NANOS + usage["output"] * OUTPUT_NANOS)
 
 
 def wait_until(true: Callable[[], bool], what: str, *, seconds_max: float) -> float:

@@ -49,14 +49,6 @@ def kill_and_wait(product: Product, name: str) -> None:
     wait_until(lambda: pid_of(product, name) != pid, f"{name} is started again", seconds_max=RESTART_SECONDS_MAX)
 
 
-def is_alive(pid: int) -> bool:
-    """Whether it runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def gateway_of(product: Product, client: tuple[str, int]) -> str:
     """The name of the gateway process that has accepted the connection from this address."""
     host, port = client

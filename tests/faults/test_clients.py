@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults.books import Ending, balanced_books, endings_of, provider_counts, wait_until
+from tests.faults.books import Ending, balanced_books, endings_of, provider_counts, wait_until, whole_price
 from tests.faults.callers import Call, Caller
 from tests.faults.models import BRISK, BRISK_PIECES, ENDLESS, SLOW, SLOW_PIECES, STEADY
-from tests.product import INPUT_NANOS, OUTPUT_NANOS, Product
+from tests.product import Product
 
 pytestmark = pytest.mark.faults
 
@@ -18,12 +18,6 @@ HANG_UPS = 200
 AT_ONCE = 40
 GRACE_SECONDS_MAX = 4
 """The grace of one second, and what a busy machine adds."""
-
-
-def whole_price(ending: Ending) -> int:
-    """What the usage is worth at the first provider's rates."""
-    usage = ending.state["usage"]
-    return int(usage["input"] * INPUT_NANOS + usage["output"] * OUTPUT_NANOS)
 
 
 def all_ended(product: Product, model: str = "") -> bool:

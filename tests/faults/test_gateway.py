@@ -13,11 +13,11 @@ import psycopg
 import pytest
 
 from adapters.postgres import LOG_LOCK
-from tests.faults.books import Ending, balanced_books, endings_of, provider_saw, wait_until
+from tests.faults.books import balanced_books, endings_of, provider_saw, wait_until, whole_price
 from tests.faults.callers import RETRY_SECONDS, Call, Caller, new_mark
 from tests.faults.models import BRISK, LATE, LONG, SLOW
 from tests.faults.processes import gateway_of, kill, serving_gateways
-from tests.product import INPUT_NANOS, OUTPUT_NANOS, Product
+from tests.product import Product
 
 pytestmark = pytest.mark.faults
 
@@ -181,11 +181,6 @@ def test_a_call_whose_gateway_dies_before_the_settlement_is_answered_is_charged_
     [ending] = [ending for request, ending in after.items() if request not in before]
     assert ending.how == "settled"
     assert ending.cost == whole_price(ending)
-
-
-def whole_price(ending: Ending) -> int:
-    usage = ending.state["usage"]
-    return int(usage["input"] * INPUT_NANOS + usage["output"] * OUTPUT_NANOS)
 
 
 def test_a_call_whose_gateway_dies_afterwards_stays_as_the_client_was_told(product: Product, key: str) -> None:

@@ -9,7 +9,8 @@ import pytest
 from tests.faults.books import balanced_books, endings_of, new_key, open_holds, provider_saw, wait_until
 from tests.faults.callers import Call, Caller, codes, new_mark, under_load
 from tests.faults.models import ENDLESS, LONG, STEADY
-from tests.faults.processes import is_alive, with_children
+from tests.faults.processes import with_children
+from tests.machine import is_alive
 from tests.product import Product
 
 pytestmark = pytest.mark.faults

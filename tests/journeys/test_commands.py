@@ -15,7 +15,8 @@ import pytest
 
 from projections.base import find_all
 from tests.journeys.customers import Customer, Operator, until
-from tests.product import BHARATROUTER, Product, chat_body, free_port
+from tests.machine import free_port
+from tests.product import BHARATROUTER, Product, chat_body
 
 pytestmark = pytest.mark.journeys
 

@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from tests.journeys.customers import until
-from tests.product import Product, free_port
+from tests.machine import free_port
+from tests.product import Product
 
 pytestmark = pytest.mark.journeys
 
