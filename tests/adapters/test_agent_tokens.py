@@ -15,12 +15,6 @@ from domain.kernel.errors import Unauthenticated
 from tests.issuer import AUDIENCE, ISSUER, Issuer, in_base64, jwk
 
 
-@pytest.fixture
-def issuer() -> Iterator[Issuer]:
-    with Issuer() as issuer:
-        yield issuer
-
-
 def now() -> int:
     return time.time_ns() // 1000
 

@@ -34,23 +34,9 @@ from tests.simulated_razorpay import (
     WEBHOOK_SECRET,
     Hook,
     Simulated,
-    simulated_razorpay,
-    webhook_endpoint,
 )
 
 NOTES = {"org": "org_1"}
-
-
-@pytest.fixture(scope="module")
-def running_simulator() -> Iterator[Simulated]:
-    with simulated_razorpay() as simulated:
-        yield simulated
-
-
-@pytest.fixture
-def simulated(running_simulator: Simulated) -> Simulated:
-    running_simulator.tell("reset")
-    return running_simulator
 
 
 def client(url: str, *, key_secret: str = KEY_SECRET, timeout_seconds: float = 5) -> Razorpay:
@@ -404,14 +390,6 @@ def test_any_altered_character_of_a_signature_is_noticed(raw: bytes, position: i
 
 
 # Webhooks
-
-
-@pytest.fixture
-def hook(simulated: Simulated) -> Iterator[Hook]:
-    with webhook_endpoint() as hook:
-        endpoint = {"url": hook.url, "secret": WEBHOOK_SECRET, "old_secret": "the-one-before"}
-        simulated.tell("webhook", endpoint, "PUT")
-        yield hook
 
 
 def test_every_event_of_a_payments_life_is_read(gateway: Razorpay, simulated: Simulated, hook: Hook) -> None:

@@ -32,30 +32,9 @@ from tests.simulated_razorpay import (
     Json,
     Simulated,
     simulated_razorpay,
-    webhook_endpoint,
 )
 
 DAY = 86_400
-
-
-@pytest.fixture(scope="module")
-def running_simulator() -> Iterator[Simulated]:
-    with simulated_razorpay() as simulated:
-        yield simulated
-
-
-@pytest.fixture
-def simulated(running_simulator: Simulated) -> Simulated:
-    running_simulator.tell("reset")
-    return running_simulator
-
-
-@pytest.fixture
-def hook(simulated: Simulated) -> Iterator[Hook]:
-    with webhook_endpoint() as hook:
-        endpoint = {"url": hook.url, "secret": WEBHOOK_SECRET, "old_secret": "the-one-before"}
-        simulated.tell("webhook", endpoint, "PUT")
-        yield hook
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import httpx
-import psycopg
 
 from adapters.ledger import LedgerWriter
 from adapters.settings import Settings
@@ -20,6 +19,7 @@ from domain.keys.service import KeyTerms
 from domain.ledger.events import Attempt, CreditHeld, RequestSettled
 from projections.runner import Runner
 from tests.given import PEPPER, Minted, given_key
+from tests.workers.scene import project
 
 
 @contextmanager
@@ -62,9 +62,7 @@ class Client:
         return reply.status_code, reply.json()["error"]["code"]
 
     def project(self) -> None:
-        runner = Runner(self.services.database_url)
-        with psycopg.connect(self.services.database_url, autocommit=True) as connection:
-            runner.step(connection)
+        project(self.services)
 
 
 def minted(client: Client, org: str, terms: KeyTerms) -> Minted:

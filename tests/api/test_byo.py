@@ -14,14 +14,14 @@ import pytest
 from adapters.http import HttpPool
 from adapters.own_calls import OwnCalls
 from adapters.settings import Settings
-from adapters.wiring import App, build
+from adapters.wiring import App
 from domain.byo.own import host_of
 from domain.byo.routes import with_own
 from domain.inference.ports import UpstreamFault
 from domain.keys.service import KeyTerms
 from domain.routing.needs import Step
 from tests.api.client import Client, minted, started
-from tests.given import PEPPER, Minted, given_org
+from tests.given import Minted, given_org
 from tests.simulated_providers import Simulated
 
 SECRET = "sk-own-0123456789-abcd"
@@ -128,23 +128,13 @@ def test_another_org_sees_and_touches_nothing(
 
 
 def test_a_key_is_in_force_in_another_process_within_a_second(client: Client, key: Minted, settings: Settings) -> None:
-    there = build(
-        settings,
-        database_url=client.services.database_url,
-        redis_url="",
-        environment={},
-        pepper=PEPPER,
-    )
-    there.directory.start()
-    try:
+    with started(settings, client.services.database_url) as there:
         for method, body, known in (("PUT", {"key": SECRET}, True), ("DELETE", None, False)):
             assert client(method, "/me/byok/openai", key.secret, body).status_code == 200
             acknowledged = time.monotonic()
             while (there.directory.directory.own("org_a") is not None) != known:
                 time.sleep(0.01)
                 assert time.monotonic() - acknowledged < 1
-    finally:
-        there.close()
 
 
 # Endpoints

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from adapters.settings import Settings
-from adapters.wiring import build
 from domain.keys.service import KeyTerms
 from domain.routing.chains import Chains
 from projections.verify import verify
 from tests.api.browser import ORIGIN
-from tests.api.client import Client
+from tests.api.client import Client, started
 from tests.api.test_people import Browser, browser, join, team_of
 from tests.at_once import at_once
 from tests.given import given_key
@@ -278,16 +277,12 @@ def test_an_import_is_in_force_in_another_process_within_a_second(
     client: Client, asha: Browser, ravi: Browser, tmp_path: Path
 ) -> None:
     slug = make(asha, public=True)["slug"]
-    there = build(Settings(home=tmp_path), database_url=client.services.database_url, redis_url="", pepper=b"p")
-    there.directory.start()
-    try:
+    with started(Settings(home=tmp_path), client.services.database_url) as there:
         assert ravi("POST", f"/me/collections/import/{slug}").status_code == 200
         acknowledged = time.monotonic()
         while there.directory.directory.chains(ravi.org).steps(MODEL) == Chains().steps(MODEL):
             time.sleep(0.01)
             assert time.monotonic() - acknowledged < 1
-    finally:
-        there.close()
 
 
 def test_members_read_star_and_fork_and_admins_do_the_rest(client: Client, asha: Browser) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from adapters.ledger import LedgerWriter
 from adapters.settings import Settings
-from adapters.wiring import build
 from domain.kernel.clock import DAY, SECOND
 from domain.kernel.money import parse_inr, rupees
 from domain.keys.directory import Caller
@@ -129,10 +128,7 @@ def test_a_trial_key_is_told_what_is_left_of_the_day_that_all_trial_keys_share(
 def test_the_end_of_a_trial_is_known_to_another_process_within_a_second(client: Client, tmp_path: Path) -> None:
     first = owner(client, inr=0)
     secret = client("POST", "/me/keys", first.secret, {"name": "trial"}).json()["key"]
-    url = client.services.database_url
-    other = build(Settings(home=tmp_path), database_url=url, redis_url="", environment={}, pepper=PEPPER)
-    other.directory.start()
-    try:
+    with started(Settings(home=tmp_path), client.services.database_url) as other:
         digest = key_digest(PEPPER, secret.encode())
         known = other.directory.find(digest)
         assert known is not None
@@ -143,8 +139,6 @@ def test_the_end_of_a_trial_is_known_to_another_process_within_a_second(client: 
         while (now := other.directory.find(digest)) is None or now.tier == "trial":
             assert time.monotonic() - began < 1
             time.sleep(0.01)
-    finally:
-        other.close()
 
 
 def test_without_models_for_trials_an_org_needs_credit_first(open_client: OpenClient) -> None:

@@ -15,7 +15,7 @@ from domain.keys.directory import Caller
 from domain.keys.key import key_digest
 from domain.keys.service import KeyTerms
 from domain.ledger.credit import grant_credit
-from tests.api.client import Client, minted, served
+from tests.api.client import Client, minted, served, started
 from tests.given import PEPPER, Minted, given_key, given_org
 
 # Keys
@@ -132,11 +132,7 @@ def test_a_stale_directory_lets_nobody_in(client: Client, key: Minted) -> None:
 
 
 def test_a_second_process_refuses_a_revoked_key_within_a_second(client: Client, key: Minted, tmp_path: Path) -> None:
-    other = build(
-        Settings(home=tmp_path), database_url=client.services.database_url, redis_url="", environment={}, pepper=PEPPER
-    )
-    other.directory.start()
-    try:
+    with started(Settings(home=tmp_path), client.services.database_url) as other:
         victim = client("POST", "/me/keys", key.secret, {"name": "victim", "rpm_limit": 5}).json()
 
         def known() -> Caller | None:
@@ -160,8 +156,6 @@ def test_a_second_process_refuses_a_revoked_key_within_a_second(client: Client, 
         wait("limited")
         client("DELETE", f"/me/keys/{victim['id']}", key.secret)
         wait("revoked")
-    finally:
-        other.close()
 
 
 # Workspaces

@@ -19,7 +19,7 @@ from domain.keys.service import KeyTerms
 from domain.ledger.events import CreditHeld, HoldReleased
 from domain.routing.health import LocalHealth, Outcome
 from domain.routing.ranking import Figures
-from tests.api.client import Client, minted
+from tests.api.client import Client, minted, started
 from tests.fakes import FakeClock
 from tests.given import Minted, given_org
 
@@ -70,17 +70,13 @@ def test_slips_are_refused_and_chains_of_others_are_not_there(client: Client, ke
 
 
 def test_a_chain_is_in_force_in_another_process_within_a_second(client: Client, key: Minted, tmp_path: Path) -> None:
-    there = build(Settings(home=tmp_path), database_url=client.services.database_url, redis_url="", pepper=b"p")
-    there.directory.start()
-    try:
+    with started(Settings(home=tmp_path), client.services.database_url) as there:
         for change, wanted in (({"fallbacks": [{"model": OTHER}]}, 1), (None, 0)):
             client("PUT" if change else "DELETE", f"/me/routing/{MODEL}", key.secret, change)
             acknowledged = time.monotonic()
             while len(there.directory.directory.chains("org_a").steps(MODEL)) != wanted:
                 time.sleep(0.01)
                 assert time.monotonic() - acknowledged < 1
-    finally:
-        there.close()
 
 
 # How routes do

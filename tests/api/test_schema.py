@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 import requests
 import schemathesis
@@ -24,12 +23,12 @@ from api.access import CALLERS
 from api.app import build as build_web
 from api.schemas.document import describe
 from api.schemas.inference import PATHS
-from projections.runner import Runner
 from tests.api import edge
 from tests.api.browser import ORIGIN
 from tests.api.client import started
 from tests.api.test_access import everybody, settings_for_everybody
 from tests.issuer import Issuer
+from tests.workers.scene import project
 
 EXAMPLES = 4
 AT_ONCE = 40
@@ -158,11 +157,6 @@ def _with_model(body: bytes, model: bytes) -> bytes:
     except ValueError:
         return body
     return json.dumps(asked | {"model": model.decode()}).encode() if isinstance(asked, dict) else body
-
-
-def project(services: App) -> None:
-    with psycopg.connect(services.database_url, autocommit=True) as connection:
-        Runner(services.database_url).step(connection)
 
 
 async def _ask_all(web: Any, callers: dict[str, dict[str, str]], made: list[Call]) -> tuple[set[str], set[str]]:

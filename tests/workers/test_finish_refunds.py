@@ -15,18 +15,15 @@ from domain.payments.refunds import Refund
 from projections.verify import verify
 from tests.domain.payments.refund_scene import RefundingGateway
 from tests.domain.payments.till import given_order, make_till
-from tests.workers.scene import project
+from tests.workers.scene import paid, project
 from workers.finish_refunds import run as finish_refunds
 from workers.jobs import find_jobs
 
 
 def requested(app: App, gateway: RefundingGateway, id: str) -> Refund:
     """A payment of ₹100 of which all is asked back."""
-    till = make_till(app.store, gateway)
-    payment = gateway.pays(given_order(till, at=app.clock()).order).id
-    till.look(payment, learned="webhook", at=app.clock(), by="test")
     refund = app.refunds.request(
-        org="org_a", refund=id, payment=payment, credit=None, reason="", at=app.clock(), by="test"
+        org="org_a", refund=id, payment=paid(app, gateway), credit=None, reason="", at=app.clock(), by="test"
     )
     project(app)
     return refund

@@ -13,19 +13,11 @@ from domain.payments.ports import DisputeStatus, GatewayDispute
 from projections.payments import payments_set_aside
 from projections.verify import verify
 from tests.domain.payments.refund_scene import RefundingGateway
-from tests.domain.payments.till import given_order, make_till
-from tests.workers.scene import project
+from tests.domain.payments.till import make_till
+from tests.workers.scene import paid, project
 from workers.jobs import find_jobs
 from workers.watch_reversals import DISPUTES_WATCHED
 from workers.watch_reversals import run as watch_reversals
-
-
-def paid(app: App, gateway: RefundingGateway) -> str:
-    till = make_till(app.store, gateway)
-    payment = gateway.pays(given_order(till, at=app.clock()).order).id
-    till.look(payment, learned="webhook", at=app.clock(), by="test")
-    project(app)
-    return payment
 
 
 def disputed(

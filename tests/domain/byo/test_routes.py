@@ -16,7 +16,8 @@ from domain.routing.health import NOTHING_OBSERVED, Health, circuit_name
 from domain.routing.needs import Needs, Optimize, Step
 from domain.routing.plan import ATTEMPTS_MAX, Plan, own_alone, plan
 from domain.routing.ranking import Figures, Standing, order_of
-from tests.domain.routing.test_plan import model, needs, route
+from tests.domain.catalog.test_catalog import model
+from tests.domain.routing.test_plan import needs, route
 
 ORG = "org_a"
 

@@ -37,7 +37,7 @@ def model(id: str, **changes: Any) -> Model:
         modality="chat",
         context_length=1000,
         max_output_tokens=100,
-        openness="open",
+        openness="permissive",
     )
     return msgspec.structs.replace(described, **changes)
 

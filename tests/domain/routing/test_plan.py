@@ -17,20 +17,7 @@ from domain.routing.needs import Needs, Optimize, Step
 from domain.routing.plan import ATTEMPTS_MAX, plan
 from domain.routing.ranking import Figures, Standing, order_of
 from domain.routing.replies import should_fail_over
-
-
-def model(id: str, **changes: Any) -> Model:
-    described = Model(
-        id=id,
-        name=id,
-        created=0,
-        owned_by="someone",
-        modality="chat",
-        context_length=1000,
-        max_output_tokens=100,
-        openness="permissive",
-    )
-    return msgspec.structs.replace(described, **changes)
+from tests.domain.catalog.test_catalog import model
 
 
 def route(provider: str, to: str, *, price: int = 100, **changes: Any) -> Route:
