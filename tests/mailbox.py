@@ -47,7 +47,7 @@ class Mailbox:
             assert isinstance(envelope.content, bytes)
             self.recipients += envelope.rcpt_tos
             content = envelope.content.replace(b"\r\n", b"\n")
-            self.mails.append(email.message_from_bytes(content, policy=default))  # type: ignore[arg-type]
+            self.mails.append(email.message_from_bytes(content, policy=default))
         if self.drops_after_data:
             assert server.transport is not None
             server.transport.abort()

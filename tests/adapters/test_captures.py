@@ -46,7 +46,7 @@ def issued_in(url: str) -> list[DocumentIssued]:
         rows = connection.execute(
             "select topic, state from events where topic = %s order by notification_id", [DocumentIssued.NAME]
         ).fetchall()
-    return [decode(name, bytes(state)) for name, state in rows]  # type: ignore[misc]
+    return [decode(name, bytes(state)) for name, state in rows]
 
 
 def available(url: str, org: str) -> Any:

@@ -200,4 +200,4 @@ def test_settings_choose_how_mail_goes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["http://h", "smtp://", "h:25"])
 def test_an_address_of_a_server_that_is_none_is_told_at_the_start(url: str, tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="smtps://user:password"):
-        Settings(home=tmp_path, smtp_url=url)  # type: ignore[arg-type]
+        Settings(home=tmp_path, smtp_url=url)

@@ -139,7 +139,7 @@ def test_deleting_a_workspace_moves_its_keys_in_the_same_transaction(store: Even
     delete_workspace(store, org="org_a", workspace="ws_x", at=NOON, by="t")
     names = [name for _, _, _, name, _ in log.after(before, limit=10)]
     assert names == ["keys.key_moved.v1", "accounts.workspace_deleted.v1"]
-    assert log.stream(f"key:{key.key}")[-1].event.workspace == "ws_org_a"  # type: ignore[attr-defined]
+    assert log.stream(f"key:{key.key}")[-1].event.workspace == "ws_org_a"
 
 
 def test_a_decision_is_made_again_when_its_org_moved_on_meanwhile(store: EventStore) -> None:

@@ -413,7 +413,7 @@ def test_every_event_of_a_payments_life_is_read(gateway: Razorpay, simulated: Si
         named = {name for name in ("payment", "refund", "dispute") if getattr(notice, name)}
         assert named == set(CONTAINS[event])
         assert abs(notice.created_seconds - time.time()) < 60
-    assert notices["payment.failed"].payment.status == "failed"  # type: ignore[union-attr]
+    assert notices["payment.failed"].payment.status == "failed"
     assert notices["refund.processed"].refund == gateway.refund_status(refund.id)
     told = notices["payment.dispute.lost"].dispute
     assert told == gateway.dispute(dispute["id"]) == gateway.disputes(since_seconds=dispute["created_at"])[0]

@@ -83,7 +83,7 @@ def test_settings_do_not_change() -> None:
 
 def test_a_misspelt_field_is_refused() -> None:
     with pytest.raises(ValidationError):
-        Settings(gatway_rpm=1)  # type: ignore[call-arg]
+        Settings(gatway_rpm=1)
 
 
 def test_secrets_are_not_printed() -> None:

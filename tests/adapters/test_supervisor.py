@@ -246,7 +246,7 @@ def test_killed_servers_are_started_again_with_all_that_they_acknowledged(
         for name in ("postgres", "valkey"):
             before = product.pids[name]
             os.kill(before, signal.SIGKILL)
-            eventually(lambda name=name, before=before: product.pids[name] != before, product)  # type: ignore[misc]
+            eventually(lambda name=name, before=before: product.pids[name] != before, product)
 
     def counted() -> bool:
         try:
@@ -272,7 +272,7 @@ def test_a_child_that_keeps_dying_is_started_less_and_less_often(launch: Callabl
     for delay in ("0.1", "0.2", "0.4"):
         before = product.pids["worker"]
         os.kill(before, signal.SIGKILL)
-        eventually(lambda before=before: product.pids["worker"] != before, product)  # type: ignore[misc]
+        eventually(lambda before=before: product.pids["worker"] != before, product)
         assert f"starting it again in {delay} s" in product.output
 
 

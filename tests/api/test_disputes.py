@@ -122,4 +122,4 @@ def test_what_was_written_about_it_is_sealed(client: Client, key: Minted) -> Non
     client("POST", "/me/requests/req_1/dispute", key.secret, REASON)
     fact: Event = client.services.log.stream("dispute:req_1")[0].event
     assert REASON["reason"] not in str(fact)
-    assert client.services.vault.open("org_a", fact.reason) == REASON["reason"]  # type: ignore[attr-defined]
+    assert client.services.vault.open("org_a", fact.reason) == REASON["reason"]

@@ -50,8 +50,8 @@ def client(services: App) -> Browser:
         drawn.append(b"%%PDF %d of %s" % (len(drawn), document.number.encode()))
         return drawn[-1]
 
-    services.documents.draw = draw  # type: ignore[method-assign]
-    services.documents.missing = lambda: None  # type: ignore[method-assign]
+    services.documents.draw = draw
+    services.documents.missing = lambda: None
     return Browser(services)
 
 
@@ -110,7 +110,7 @@ def test_until_the_pdf_is_made_the_reply_says_what_it_waits_for(client: Browser,
     waiting = client("GET", "/me/billing/receipts/pay_A", key.secret)
     assert (waiting.status_code, waiting.json()["error"]["code"]) == (503, "receipt_not_ready")
     assert waiting.headers["retry-after"] == "5"
-    client.services.documents.missing = lambda: LINE  # type: ignore[method-assign]
+    client.services.documents.missing = lambda: LINE
     assert LINE in client("GET", "/me/billing/receipts/pay_A", key.secret).json()["error"]["message"]
     assert client("GET", "/me/billing/receipts/pay_A.html", key.secret).status_code == 200
     assert client("GET", "/me/billing/receipts", key.secret).json()["data"][0]["ready"] is False

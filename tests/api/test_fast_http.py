@@ -294,7 +294,7 @@ def test_a_client_that_sends_on_after_a_refusal_can_read_it_but_is_not_listened_
                 written += 16_384
                 await asyncio.sleep(0.02)
         assert written > 5 * 16_384  # it was listened to beyond the answer
-        assert wire.reader._buffer.startswith(b"HTTP/1.1 413 ")  # type: ignore[attr-defined]
+        assert wire.reader._buffer.startswith(b"HTTP/1.1 413 ")
 
     at_the_desk(play, pace=Pace(linger=0.3))
 
@@ -380,7 +380,7 @@ def test_a_head_without_end_is_refused_at_its_limit() -> None:
         wire.send(b"POST /hot HTTP/1.1\r\nhost: a\r\n")
         await asyncio.sleep(0.02)
         sent = 0
-        while sent < HEAD_BYTES_MAX + 10_000 and not wire.reader._buffer:  # type: ignore[attr-defined]
+        while sent < HEAD_BYTES_MAX + 10_000 and not wire.reader._buffer:
             wire.send(b"x: %b\r\n" % (b"y" * 1_000))
             sent += 1_005
             await asyncio.sleep(0.001)

@@ -568,7 +568,7 @@ def test_a_quote_is_what_the_call_then_holds() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         kept = gateway(models=MODELS)
         edge = runner.run(kept.__aenter__())
-        edge.ledger.check = lambda: None  # type: ignore[method-assign]  # of a log that is cleared all the time
+        edge.ledger.check = lambda: None  # of a log that is cleared all the time
 
         @settings(max_examples=100)
         @given(asks, st.text(max_size=300))

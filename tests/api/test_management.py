@@ -420,7 +420,7 @@ def test_metrics_are_for_the_operator(client: Client, tmp_path: Path) -> None:
     proxied = {"x-forwarded-for": "203.0.113.7"}
     assert client.code("GET", "/metrics", headers=proxied) == (403, "forbidden_scope")
     guarded = build(
-        Settings(home=tmp_path, operator_token="of the operator"),  # type: ignore[arg-type]  # read as a secret
+        Settings(home=tmp_path, operator_token="of the operator"),  # read as a secret
         database_url=client.services.database_url,
         pepper=PEPPER,
     )

@@ -87,7 +87,7 @@ def test_a_route_that_demands_nothing_keeps_the_product_from_starting() -> None:
     with pytest.raises(RuntimeError, match="/open must demand exactly one"):
         demands(app)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    app.mount("/aside", httpx.WSGITransport)  # type: ignore[arg-type]  # whatever it is, it is no route of ours
+    app.mount("/aside", httpx.WSGITransport)  # whatever it is, it is no route of ours
     with pytest.raises(RuntimeError):
         demands(app)
 

@@ -425,7 +425,7 @@ def test_the_cookies_are_for_no_script_no_other_site_and_thirty_days(browser: Br
 )
 def test_cookies_go_over_tls_alone_except_at_a_developers_own_machine(public_url: str, secure: bool) -> None:
     response = Response()
-    set_cookie(SimpleNamespace(pepper=PEPPER, settings=Settings(public_url=public_url)), response, Token("p", "s", "o"))  # type: ignore[arg-type]
+    set_cookie(SimpleNamespace(pepper=PEPPER, settings=Settings(public_url=public_url)), response, Token("p", "s", "o"))
     assert ("Secure" in response.headers["set-cookie"]) == secure
 
 

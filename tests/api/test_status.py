@@ -44,10 +44,7 @@ def services(database_url: str, tmp_path: Path, clock: FakeClock) -> Iterator[Ap
 def happens(client: Client, *facts: tuple[int, Event]) -> None:
     """Facts of incidents, each so many microseconds ago."""
     now = client.services.clock()
-    lines = [
-        (f"incident:{fact.provider}", msgspec.structs.replace(fact, at=now - ago))  # type: ignore[attr-defined]
-        for ago, fact in facts
-    ]
+    lines = [(f"incident:{fact.provider}", msgspec.structs.replace(fact, at=now - ago)) for ago, fact in facts]
     with psycopg.connect(client.services.database_url) as connection:
         append(connection, lines)
     client.project()

@@ -170,7 +170,7 @@ def product(rig: Rig, *, provider_port: int) -> Iterator[Product]:
             catalog_dir=catalog,
             database_url=database_url,
             redis_url=redis_url,
-            key_pepper=PEPPER.decode(),  # type: ignore[arg-type]  # pydantic makes it a secret
+            key_pepper=PEPPER.decode(),  # pydantic makes it a secret
         )
         app = build(settings)
         stack.callback(app.close)

@@ -111,7 +111,7 @@ def test_the_checks_come_in_the_published_order(new_customer: NewCustomer) -> No
         ({"monthly_budget": 1, "inr": "0.0000001"}, "budget_exceeded", 429),
         ({"inr": "0.0000001"}, "insufficient_credits", 402),
     ):
-        caller = new_customer(**terms)  # type: ignore[arg-type]
+        caller = new_customer(**terms)
         with caller.http() as http:
             reply = http.post(CHAT, json=chat_body("steady"))
             assert_error(reply, status, code)

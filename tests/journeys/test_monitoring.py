@@ -21,7 +21,7 @@ QUICK = {"WEB_PROCESSES": "1", "BR_CANARY_SECONDS": "1", "BR_ALERT_QUIET_SECONDS
 
 def mails(product: Product) -> list[EmailMessage]:
     files = sorted((product.home / "mail").glob("alert.*.eml"))
-    return [email.message_from_bytes(file.read_bytes(), policy=default) for file in files]  # type: ignore[misc]
+    return [email.message_from_bytes(file.read_bytes(), policy=default) for file in files]
 
 
 def test_from_the_first_check_to_the_recovery(new_home: Callable[[], Path]) -> None:

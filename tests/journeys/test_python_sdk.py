@@ -39,7 +39,7 @@ def test_a_whole_answer_has_openais_shape_and_its_cost(customer: Customer) -> No
         raw = sdk.chat.completions.with_raw_response.create(**ASK)
     assert answer.choices[0].message.content
     assert answer.usage is not None
-    assert nanos(answer.usage.cost_inr) == THREE_PIECES  # type: ignore[attr-defined]
+    assert nanos(answer.usage.cost_inr) == THREE_PIECES
     assert answer._request_id is not None
     assert answer._request_id.startswith("req_")
     strict = ChatCompletion.model_validate_json(raw.content, strict=True)
@@ -68,7 +68,7 @@ def test_a_stream_ends_with_usage_whatever_was_asked(customer: Customer, options
     assert [chunk.choices[0].finish_reason for chunk in contents][-1] == "stop"
     assert last.choices == []
     assert last.usage is not None
-    assert nanos(last.usage.cost_inr) == THREE_PIECES  # type: ignore[attr-defined]
+    assert nanos(last.usage.cost_inr) == THREE_PIECES
     assert lines[-1] == "data: [DONE]"
     for line in lines[:-1]:
         ChatCompletionChunk.model_validate_json(line.removeprefix("data: "), strict=True)
@@ -135,7 +135,7 @@ def test_structured_answers_reasoning_and_several_choices_pass_through(customer:
     assert all(choice.finish_reason == "length" for choice in parsed.choices)
     assert parsed.usage is not None
     assert parsed.usage.completion_tokens == 6
-    assert thought.choices[0].message.reasoning_content == " thought 1 thought 2"  # type: ignore[attr-defined]
+    assert thought.choices[0].message.reasoning_content == " thought 1 thought 2"
     assert thought.usage is not None
     assert thought.usage.completion_tokens_details is not None
     assert thought.usage.completion_tokens_details.reasoning_tokens == 2
@@ -157,7 +157,7 @@ def test_embeddings_come_as_floats_and_as_the_sdks_base64(customer: Customer) ->
     in_base64 = struct.unpack("<16f", base64.b64decode(packed["data"][0]["embedding"]))
     assert list(in_base64) == pytest.approx(strict.data[0].embedding, abs=1e-7)
     assert strict.usage.prompt_tokens == strict.usage.total_tokens == 1 + 3
-    assert nanos(strict.usage.cost_inr) == 4 * INPUT_NANOS  # type: ignore[attr-defined]
+    assert nanos(strict.usage.cost_inr) == 4 * INPUT_NANOS
     assert tokens.usage.prompt_tokens == 5
 
 
@@ -168,7 +168,7 @@ def test_models_are_listed_and_found_by_ids_with_slashes(customer: Customer) -> 
         answer = sdk.chat.completions.create(**chat_body("acme/steady-v1"))
     ids = {model.id for model in listed}
     assert {"steady", "acme/steady-v1", "sarvam-105b", "bge-m3"} <= ids
-    assert listed[0].modality == "chat"  # type: ignore[attr-defined]
+    assert listed[0].modality == "chat"
     assert Model.model_validate_json(raw.content, strict=True).id == "acme/steady-v1"
     assert answer.model == "acme/steady-v1"
     with customer.http() as http:
@@ -221,8 +221,8 @@ def test_every_record_of_one_call_says_the_same_cost(customer: Customer) -> None
     answer = raw.parse()
     assert answer.usage is not None
     assert last.usage is not None
-    assert nanos(answer.usage.cost_inr) == THREE_PIECES  # type: ignore[attr-defined]
-    assert nanos(last.usage.cost_inr) == THREE_PIECES  # type: ignore[attr-defined]
+    assert nanos(answer.usage.cost_inr) == THREE_PIECES
+    assert nanos(last.usage.cost_inr) == THREE_PIECES
 
     record = customer.record(raw.headers["x-br-request-id"])
     assert record["state"] == "settled"

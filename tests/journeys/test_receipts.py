@@ -55,7 +55,7 @@ def receipt_of(buyer: Customer) -> dict[str, Any]:
 def mails_of(product: Product, number: str) -> list[EmailMessage]:
     files = sorted((product.home / "mail").glob("*.eml"))
     mails = [email.message_from_bytes(file.read_bytes(), policy=default) for file in files]
-    return [mail for mail in mails if number in str(mail["subject"])]  # type: ignore[misc]
+    return [mail for mail in mails if number in str(mail["subject"])]
 
 
 def test_from_the_payment_to_the_paper(product: Product, buyer: Customer, razorpay: Razorpay) -> None:

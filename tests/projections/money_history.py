@@ -244,7 +244,7 @@ class _Money(_Play):
             self.note_all([(self.streams[payment], ChargebackWon(**common)), back])
         else:
             gone = self.concluded(CreditWithdrawn, org, reference, at)
-            lost = ChargebackLost(**common, amount_paise=paise, withheld=gone[1].amount)  # type: ignore[attr-defined]
+            lost = ChargebackLost(**common, amount_paise=paise, withheld=gone[1].amount)
             self.note_all([(self.streams[payment], lost), gone])
 
     def withheld_of(self, org: str, reference: str, parts: dict[str, int], spent: int, at: int) -> Line:

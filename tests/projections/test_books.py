@@ -80,7 +80,7 @@ def test_every_line_is_of_the_chart_and_every_account_is_used() -> None:
     named = {account for lines in ENTRIES.values() for line in lines for account in (line.debit, line.credit)}
     assert named == set(CHART)
     assert set(DIRECTION) == set(KINDS)
-    assert all((sign < 0) is (KINDS[kind].refers_to is not None) for kind, sign in DIRECTION.items())  # type: ignore[index]
+    assert all((sign < 0) is (KINDS[kind].refers_to is not None) for kind, sign in DIRECTION.items())
 
 
 def test_a_capture_and_its_refund_read_as_an_accountant_would_write_them() -> None:
@@ -121,12 +121,12 @@ def test_after_every_append_all_is_balanced_divided_and_what_the_guards_say(step
         for stream, event in facts:
             evolve(guards, stream, event)
             if stream.startswith("account:"):
-                accounts[event.org] = accounts[event.org].evolve(stream, event)  # type: ignore[attr-defined]
+                accounts[event.org] = accounts[event.org].evolve(stream, event)
             for debit, credit, amount in entry_of(event):
                 assert amount > 0
                 assert debit != credit
-                sums[event.org][debit] += amount  # type: ignore[attr-defined]
-                sums[event.org][credit] -= amount  # type: ignore[attr-defined]
+                sums[event.org][debit] += amount
+                sums[event.org][credit] -= amount
         for org, balance in guards.balances.items():
             assert sum(sums[org].values()) == 0
             assert [sums[org][account] for account in CONTROLS] == [0] * len(CONTROLS)
@@ -286,7 +286,7 @@ def test_verify_checks_the_books_against_the_guards(database_url: str) -> None:
 def test_verify_finds_money_that_was_not_divided_and_rows_that_were_touched(database_url: str) -> None:
     lines = [line for facts in play_money(LONG) for line in facts]
     lost = next(number for number, (_, event) in enumerate(lines) if isinstance(event, DocumentIssued))
-    org = lines[lost][1].org  # type: ignore[attr-defined]
+    org = lines[lost][1].org
     del lines[lost]
     runner = Runner(database_url)
     with psycopg.connect(database_url, autocommit=True) as connection:

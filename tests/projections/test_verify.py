@@ -205,11 +205,7 @@ def test_a_changed_row_is_found_and_named(
 
 def test_a_nano_too_much_is_found_though_every_table_agrees(database_url: str) -> None:
     lines = play(STEPS)
-    number = next(
-        n
-        for n, (_, event) in enumerate(lines)
-        if getattr(event, "cost", 0) and event.cost < event.held  # type: ignore[attr-defined]
-    )
+    number = next(n for n, (_, event) in enumerate(lines) if getattr(event, "cost", 0) and event.cost < event.held)
     stream, event = lines[number]
     lines[number] = stream, msgspec.structs.replace(event, cost=event.cost + 1)
     with psycopg.connect(database_url, autocommit=True) as connection:

@@ -20,7 +20,7 @@ def play(*ends: int | Exception, **rules: object) -> tuple[int, int]:
             raise end
         return end
 
-    done = each(range(len(ends)), act, named="thing {}".format, **rules)  # type: ignore[arg-type]
+    done = each(range(len(ends)), act, named="thing {}".format, **rules)
     return done, len(tried)
 
 

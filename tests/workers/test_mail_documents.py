@@ -33,8 +33,8 @@ def make_app(make_app: Callable[..., App], box: Mailbox) -> Callable[..., App]:
     def make(**given: Any) -> App:
         smtp = SmtpMailer(Smtp(host="127.0.0.1", port=box.port, tls="none"), sender="a@b.example", seconds_max=2)
         app = make_app(**{"mailer": smtp} | given)
-        app.documents.draw = lambda document: b"%PDF of " + document.number.encode()  # type: ignore[method-assign]
-        app.documents.missing = lambda: None  # type: ignore[method-assign]
+        app.documents.draw = lambda document: b"%PDF of " + document.number.encode()
+        app.documents.missing = lambda: None
         return app
 
     return make

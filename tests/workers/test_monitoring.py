@@ -195,7 +195,7 @@ def test_a_collection_that_is_gone_is_watched_no_more(app: App, clock: FakeClock
 
 
 def test_one_check_that_cannot_be_made_keeps_no_other_from_it(app: App) -> None:
-    broken: Any = Wanted((None,), 10**9, owner="org_team", collection="broken")  # type: ignore[arg-type]
+    broken: Any = Wanted((None,), 10**9, owner="org_team", collection="broken")
     dear = Wanted(STEPS, 0, owner="org_team", collection="dear")
     good = Wanted(STEPS, 10**9, owner="org_team", collection="good")
     assert [found.collection for found in run_checks(app, [broken, dear, good])] == ["good"]

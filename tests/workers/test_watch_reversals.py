@@ -84,7 +84,7 @@ def test_one_that_is_old_or_cannot_be_taken_in_keeps_no_other(app: App, gateway:
             raise ValueError("a fault")
         return look(id)
 
-    gateway.dispute = fails  # type: ignore[method-assign]
+    gateway.dispute = fails
     assert watch_reversals(app) == 1
     assert app.available("org_a") == rupees(200)
 
@@ -96,7 +96,7 @@ def test_a_list_that_is_not_to_be_had_keeps_no_other(app: App, gateway: Refundin
     def refuses(*, since_seconds: int) -> Any:
         raise refusal
 
-    gateway.disputes = refuses  # type: ignore[method-assign]
+    gateway.disputes = refuses
     gateway.now_seconds, gateway.first_status = app.clock() // SECOND, "processed"
     gateway.refund(paid(app, gateway), amount_paise=11_800, key="by_hand_000", notes={})
     assert watch_reversals(app) == 1

@@ -41,7 +41,7 @@ class Org:
             "verified": True,
             "discovered": ["gpt-5", "their-model"],
         }
-        return save_key(self.store, org=self.id, provider=provider, sealed=sealed, at=NOON, by="t", **given | more)  # type: ignore[arg-type]
+        return save_key(self.store, org=self.id, provider=provider, sealed=sealed, at=NOON, by="t", **given | more)
 
     def checks(self, *, sealed: str, verified: bool, discovered: list[str]) -> int | None:
         return note_check(
@@ -79,7 +79,7 @@ def terms(name: str = "GPU box", **given: str | None) -> EndpointTerms:
         "upstream": "meta/llama",
         "residency": "in",
     }
-    return EndpointTerms(name=name, **fields | given)  # type: ignore[arg-type]
+    return EndpointTerms(name=name, **fields | given)
 
 
 def test_one_key_for_each_provider_the_newest() -> None:

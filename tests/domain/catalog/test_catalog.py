@@ -76,7 +76,7 @@ def test_models_and_routes_keep_their_order_and_are_found_by_id() -> None:
 
 def test_the_catalog_cannot_be_changed() -> None:
     with pytest.raises(TypeError):
-        catalog().models["other"] = model("other")  # type: ignore[index]
+        catalog().models["other"] = model("other")
 
 
 def test_the_digest_is_stable_and_changes_with_any_rate() -> None:

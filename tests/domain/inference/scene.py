@@ -81,7 +81,7 @@ def a_catalog(
             name=name.title(),
             base_url="https://example.invalid/v1",
             usage=semantics or UsageSemantics(),
-            output_limit_field=limit_field,  # type: ignore[arg-type]
+            output_limit_field=limit_field,
         )
         for name in names
     ]

@@ -42,7 +42,7 @@ class OwnScene(Scene):
     @property
     def tried(self) -> list[str]:
         ended = self.events[-1]
-        return [attempt.route for attempt in ended.attempts]  # type: ignore[attr-defined]
+        return [attempt.route for attempt in ended.attempts]
 
 
 def test_a_call_on_the_orgs_key_holds_and_costs_nothing_and_is_metered() -> None:

@@ -227,7 +227,7 @@ def test_the_end_is_held_back_until_it_is_recorded() -> None:
     scene = Scene()
     order: list[str] = []
     record, finish = scene.ledger.record, scene.outlet.finish
-    scene.ledger.record = lambda stream, event: (order.append(event.NAME), record(stream, event))[1]  # type: ignore[method-assign,func-returns-value]
-    scene.outlet.finish = lambda data: (order.append("finish"), finish(data))[1]  # type: ignore[method-assign,func-returns-value]
+    scene.ledger.record = lambda stream, event: (order.append(event.NAME), record(stream, event))[1]
+    scene.outlet.finish = lambda data: (order.append("finish"), finish(data))[1]
     scene.plays(cheap=a_stream("one")).call(stream=True)
     assert order == ["ledger.credit_held.v1", "ledger.request_settled.v1", "finish"]

@@ -149,7 +149,7 @@ def test_who_comes_while_a_circuit_is_tried_finds_it_last() -> None:
     scene.clock.forward(seconds=REST_SECONDS)
     health.refresh()
     # Both were planned as routes that may be tried; another call takes one of them before this call comes to it.
-    scene.ledger.before_hold = lambda: health.take_probe("cheap/org/model")  # type: ignore[assignment]
+    scene.ledger.before_hold = lambda: health.take_probe("cheap/org/model")
     scene.call()
     assert scene.held.candidates == ("cheap/org/model", "middle/org/model", "dear/org/model")
     assert scene.upstream.asked == ["middle", "dear"]

@@ -565,7 +565,7 @@ def test_a_budget_is_used_up_but_never_passed(limit: str) -> None:
     assert scene.refusal is None
     assert scene.held.amount <= parse_inr("0.001")
     assert scene.upstream.calls[0].sent["max_tokens"] < 1_000
-    scene = Scene(**{limit: "0.00001"}).plays(cheap=a_whole(report=REPORT)).call(max_tokens=1_000)  # type: ignore[arg-type]
+    scene = Scene(**{limit: "0.00001"}).plays(cheap=a_whole(report=REPORT)).call(max_tokens=1_000)
     assert isinstance(scene.refusal, TooMany)
     assert scene.refusal.code == "budget_exceeded"
     assert scene.refusal.message.startswith("This " + limit.split("_")[0])
@@ -632,7 +632,7 @@ def test_a_stream_holds_little_at_first_and_more_as_it_grows() -> None:
         sent_at_extension.append(len(scene.outlet.frames))
         return extend(request, event)
 
-    scene.ledger.extend = watched  # type: ignore[method-assign]
+    scene.ledger.extend = watched
     scene.plays(cheap=a_stream(*["word "] * 5_000, report=usage(7, 5_000))).call(stream=True)
     assert scene.held.amount == price(scene.held.input_tokens, 1_024)
     extensions = [event for event in scene.events if isinstance(event, HoldExtended)]
@@ -651,7 +651,7 @@ def test_a_hold_is_extended_before_the_text_beyond_it_is_passed_on() -> None:
         sent.append(scene.outlet.frames.count(b"word "))
         return extend(request, event)
 
-    scene.ledger.extend = watched  # type: ignore[method-assign]
+    scene.ledger.extend = watched
     everything = b"".join(block for block in a_stream(*["word "] * 3_000).steps if isinstance(block, bytes))
     scene.plays(cheap=Play(steps=[everything])).call(stream=True)
     assert scene.seen.text.count("word") == 3_000
@@ -671,7 +671,7 @@ def test_a_long_stream_renews_its_hold_before_the_deadline() -> None:
         expiries.append(hold.expires > scene.clock())
         await send(frames)
 
-    scene.outlet.send = watched  # type: ignore[method-assign]
+    scene.outlet.send = watched
     scene.call(stream=True)
     assert scene.settled.ending == "finished"
     assert len(expiries) >= 20
@@ -761,10 +761,10 @@ def test_an_extension_whose_answer_was_lost_does_not_spoil_the_books() -> None:
 
     def lost(request: str, event: HoldExtended) -> Any:
         scene.trouble.at = len(scene.trouble.points) + 1
-        scene.ledger.extend = extend  # type: ignore[method-assign]
+        scene.ledger.extend = extend
         return extend(request, event)
 
-    scene.ledger.extend = lost  # type: ignore[method-assign]
+    scene.ledger.extend = lost
     scene.call(stream=True)
     extensions = [event for event in scene.events if isinstance(event, HoldExtended)]
     assert scene.settled.held == scene.held.amount + sum(event.amount for event in extensions)

@@ -161,7 +161,7 @@ def test_two_troubles_at_once_leave_the_books_balanced_too(call: str) -> None:
                     scene.ledger.writable = False
                 return strikes(point)
 
-            trouble.strikes = both  # type: ignore[method-assign]
+            trouble.strikes = both
             scene.call(stream=CALLS[call][1])
             books_balance(scene)
 

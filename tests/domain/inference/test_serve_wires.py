@@ -26,12 +26,9 @@ BROKEN_CALL = [
 def mixed(*wires: tuple[str, str]) -> Catalog:
     """A catalog of one model at these providers, each with its wire."""
     return assemble(
-        providers=[
-            Provider(id=id, name=id, base_url="https://example.invalid", wire=wire)  # type: ignore[arg-type]
-            for id, wire in wires
-        ],
+        providers=[Provider(id=id, name=id, base_url="https://example.invalid", wire=wire) for id, wire in wires],
         models=[a_model("org/model")],
-        routes=[a_route(id, takes=WIRES[wire].takes) for id, wire in wires],  # type: ignore[index]
+        routes=[a_route(id, takes=WIRES[wire].takes) for id, wire in wires],
     )
 
 

@@ -85,7 +85,7 @@ def test_names_numbers_and_claims_are_bounded(store: MemoryStore) -> None:
     register(store, "agt_1", "bot")
     for terms in ({"name": "agt_1"}, {"claim": "iss"}, {"subject": ""}, {"subject": "x" * 256}, {"models": ("",)}):
         with pytest.raises(Invalid):
-            register(store, "agt_2", **{"subject": "other"} | terms)  # type: ignore[arg-type]
+            register(store, "agt_2", **{"subject": "other"} | terms)
     for number in (2, 3):
         register(store, f"agt_{number}", f"bot {number}")
     with pytest.raises(Invalid) as refused:

@@ -37,7 +37,7 @@ def mint(
         key=key,
         secret=secret,
         pepper=PEPPER,
-        terms=KeyTerms(name=key, scope=scope, **limits),  # type: ignore[arg-type]
+        terms=KeyTerms(name=key, scope=scope, **limits),
         active_max=9,
         at=NOON,
         by="test",
@@ -115,10 +115,10 @@ def test_no_limit_of_a_trial_key_is_above_the_trial(store: MemoryStore, limits: 
     assert (refused.value.code, refused.value.param) == ("trial_ceiling", *limits)
     mint(store, "key_1", rpm_limit=60, daily_limit=200)
     with pytest.raises(Invalid) as refused:
-        update_key(store, org="org_a", key="key_1", wishes=KeyWishes(**limits), at=NOON, by="test")  # type: ignore[arg-type]
+        update_key(store, org="org_a", key="key_1", wishes=KeyWishes(**limits), at=NOON, by="test")
     assert (refused.value.code, refused.value.param) == ("trial_ceiling", *limits)
     grant_credit(store, org="org_a", grant="g", amount=1, reason="r", at=NOON, by="test")
-    update_key(store, org="org_a", key="key_1", wishes=KeyWishes(**limits), at=NOON, by="test")  # type: ignore[arg-type]
+    update_key(store, org="org_a", key="key_1", wishes=KeyWishes(**limits), at=NOON, by="test")
 
 
 def test_a_trial_key_calls_models_and_no_more(store: MemoryStore) -> None:

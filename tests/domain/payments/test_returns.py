@@ -39,7 +39,7 @@ def end(gateway: RefundingGateway, status: str) -> None:
     """What becomes of the newest refund."""
     key = list(gateway.by_key)[-1]
     back = gateway.by_key[key]
-    gateway.by_key[key] = replace(back, status=status, reference="arn1")  # type: ignore[arg-type]
+    gateway.by_key[key] = replace(back, status=status, reference="arn1")
     paid = gateway.payments[back.payment]
     gone = sum(other.amount_paise for other in gateway.refunds_of(paid.id) if other.status != "failed")
     gateway.payments[paid.id] = replace(paid, refunded_paise=gone)
@@ -167,7 +167,7 @@ def test_what_a_bank_takes_back_is_gone_too(
         end(scene.gateway, "processed")
         desk.pursue(payment.order, at=scene.at, by="worker")
     for status in ("open", "lost", "lost"):
-        scene.dispute(payment.id, status, deducted=11_800)  # type: ignore[arg-type]
+        scene.dispute(payment.id, status, deducted=11_800)
     newest = scene.facts(PaymentReturned)[-1]
     assert (newest.chargeback, newest.amount_paise, newest.lost_paise) == ("disp_1", taken, lost)
     assert len(scene.facts(PaymentReturned)) == 1 + returned_before

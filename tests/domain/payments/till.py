@@ -52,18 +52,18 @@ class FakeGateway:
             order=order,
             amount_paise=amount,
             currency="INR",
-            status=status,  # type: ignore[arg-type]
+            status=status,
             method="upi",
             fee_paise=236 if status == "captured" else None,
             tax_paise=36 if status == "captured" else None,
             created_seconds=NOON // SECOND,
             reference="rrn1",
         )
-        self.payments[id] = replace(made, **fields)  # type: ignore[arg-type]
+        self.payments[id] = replace(made, **fields)
         return self.payments[id]
 
     def move(self, payment: str, status: str, **fields: object) -> GatewayPayment:
-        self.payments[payment] = replace(self.payments[payment], status=status, **fields)  # type: ignore[arg-type]
+        self.payments[payment] = replace(self.payments[payment], status=status, **fields)
         return self.payments[payment]
 
     # The port

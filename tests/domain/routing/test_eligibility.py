@@ -19,7 +19,7 @@ def needs(**body: Any) -> Needs:
 
 
 def against(wire: str, **body: Any) -> tuple[Reason, ...]:
-    route = a_route("cheap", takes=WIRES[wire].takes)  # type: ignore[index]
+    route = a_route("cheap", takes=WIRES[wire].takes)
     return exclusions(
         route, model=a_model("org/model"), step=Step(model="org/model"), needs=needs(**body), configured={"cheap"}
     )

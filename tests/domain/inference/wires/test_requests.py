@@ -74,7 +74,7 @@ def test_a_conversation_as_anthropic_has_it() -> None:
             {
                 "name": "look_up",
                 "description": "Looks it up",
-                "input_schema": LOOK_UP["function"]["parameters"],  # type: ignore[index]
+                "input_schema": LOOK_UP["function"]["parameters"],
             }
         ],
         "tool_choice": {"type": "auto"},
