@@ -26,8 +26,8 @@ from projections.base import Connection, Cursor, Fold, Projection, find_all
 READ_MAX = 20_000
 FLUSH_EVERY = 100_000
 IDLE_SECONDS = 0.05
-REST_SECONDS_MAX = 0.4
-REST_SHARE = 4
+REST_SECONDS_MAX = 0.6
+REST_SHARE = 5
 """A batch is followed by a rest of so many times what it took: larger batches touch each row less often."""
 SWAP_WITHIN = 2_000
 FRESH, OLD = "__fresh", "__old"

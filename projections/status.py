@@ -115,10 +115,9 @@ class Status(Fold):
         days: defaultdict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
         minutes: dict[tuple[int, str], list[int]] = {}
         seen: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
-        kept_after = max((minute for _, minute in self._rows), default=0) - MINUTES_KEPT
-        for (route, minute), (answered, failed, called, checked) in self._rows.items():
-            if key_source(route) != "platform":
-                continue
+        ours = {place: row for place, row in self._rows.items() if key_source(place[0]) == "platform"}
+        kept_after = max((minute for _, minute in ours), default=0) - MINUTES_KEPT
+        for (route, minute), (answered, failed, called, checked) in ours.items():
             if minute > kept_after:
                 minutes[minute, route] = [answered, failed]
             day = days[route.partition("/")[0], day_of(minute * MINUTE)]
