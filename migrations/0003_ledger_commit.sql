@@ -86,42 +86,44 @@ begin
         end if;
     end if;
 
-    for r in
-        select * from unnest(more_request, more_amount, more_expires, more_state)
-            with ordinality u (request, amount, expires, state, i)
-        order by i
-    loop
-        list := 'more'; i := r.i; code := null; a := null; b := null;
-        select * into h from hold t where t.request = r.request;
-        if not found then code := 'ended'; return next; continue; end if;
-        for g in
-            select t.* from unnest(array[h.allowance, h.key, h.workspace], array[0, h.month, h.month])
-                with ordinality u (scope, month, n), allowance t
-            where t.scope = any(array[u.scope]) and t.month = u.month order by u.n
+    if cardinality(more_request) > 0 then
+        for r in
+            select * from unnest(more_request, more_amount, more_expires, more_state)
+                with ordinality u (request, amount, expires, state, i)
+            order by i
         loop
-            if r.amount > 0 and g.used + g.held + r.amount > g.budget then
-                code := case g.scope when h.allowance then 'ephemeral_budget' when h.key then 'key_budget'
-                    else 'workspace_budget' end;
-                a := g.budget; b := g.used + g.held;
-                exit;
+            list := 'more'; i := r.i; code := null; a := null; b := null;
+            select * into h from hold t where t.request = r.request;
+            if not found then code := 'ended'; return next; continue; end if;
+            for g in
+                select t.* from unnest(array[h.allowance, h.key, h.workspace], array[0, h.month, h.month])
+                    with ordinality u (scope, month, n), allowance t
+                where t.scope = any(array[u.scope]) and t.month = u.month order by u.n
+            loop
+                if r.amount > 0 and g.used + g.held + r.amount > g.budget then
+                    code := case g.scope when h.allowance then 'ephemeral_budget' when h.key then 'key_budget'
+                        else 'workspace_budget' end;
+                    a := g.budget; b := g.used + g.held;
+                    exit;
+                end if;
+            end loop;
+            if code is null then
+                update balance t set available = t.available - r.amount, held = t.held + r.amount
+                    where t.org = h.org and t.available >= r.amount;
+                if not found then
+                    code := 'insufficient_credits';
+                    select t.available, t.held into a, b from balance t where t.org = h.org;
+                end if;
             end if;
+            if code is not null then return next; continue; end if;
+            update allowance t set held = t.held + r.amount
+                where (t.scope in (h.key, h.workspace) and t.month = h.month) or t.scope = h.allowance;
+            update hold t set amount = t.amount + r.amount, expires = r.expires, version = t.version + 1
+                where t.request = r.request;
+            insert into events (originator_id, originator_version, topic, state)
+                values ('request:' || r.request, h.version + 1, more_topic, r.state);
         end loop;
-        if code is null then
-            update balance t set available = t.available - r.amount, held = t.held + r.amount
-                where t.org = h.org and t.available >= r.amount;
-            if not found then
-                code := 'insufficient_credits';
-                select t.available, t.held into a, b from balance t where t.org = h.org;
-            end if;
-        end if;
-        if code is not null then return next; continue; end if;
-        update allowance t set held = t.held + r.amount
-            where (t.scope in (h.key, h.workspace) and t.month = h.month) or t.scope = h.allowance;
-        update hold t set amount = t.amount + r.amount, expires = r.expires, version = t.version + 1
-            where t.request = r.request;
-        insert into events (originator_id, originator_version, topic, state)
-            values ('request:' || r.request, h.version + 1, more_topic, r.state);
-    end loop;
+    end if;
 
     if cardinality(hold_request) > 0 then
         with c as materialized (
@@ -229,8 +231,10 @@ begin
         end if;
     end if;
 
-    insert into events (originator_id, originator_version, topic, state)
-        select 'request:' || request, 1, topic, state
-        from unnest(note_request, note_topic, note_state) with ordinality u (request, topic, state, i) order by i
-        on conflict do nothing;
+    if cardinality(note_request) > 0 then
+        insert into events (originator_id, originator_version, topic, state)
+            select 'request:' || request, 1, topic, state
+            from unnest(note_request, note_topic, note_state) with ordinality u (request, topic, state, i) order by i
+            on conflict do nothing;
+    end if;
 end $$;
