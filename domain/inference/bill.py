@@ -37,7 +37,7 @@ class Run:
     services: Services
     started: int
     held: int
-    expires: int
+    renew_after: int
     output_tokens_max: int
     limit_upstream: bool
     attempts: list[Attempt] = field(default_factory=list)
@@ -91,8 +91,7 @@ class Run:
     @property
     def renewal_due(self) -> bool:
         """Half of the time is over after which the sweeper takes this hold for abandoned."""
-        patience = int(self.services.patience.hold * SECOND)
-        return self.services.clock() > self.expires - patience // 2
+        return self.services.clock() > self.renew_after
 
     def tokens_held(self, rates: Rates) -> int:
         """Output tokens that the hold covers at these rates."""
@@ -112,7 +111,7 @@ async def hold(
     """
     first = services.sizes.first_hold(ask.model) if ask.streamed else None
     wanted = 0 if ask.endpoint == "embeddings" else ask.output_tokens
-    expires = started + int(services.patience.hold * SECOND)
+    expires, renew_after = _deadlines(services, at=started)
     candidates = tuple([route.name for route in chosen.attempts])
     excluded = {
         f"{found.provider}/{found.model}": ",".join(found.excluded) for found in chosen.candidates if found.excluded
@@ -155,7 +154,7 @@ async def hold(
                 services=services,
                 started=started,
                 held=amount,
-                expires=expires,
+                renew_after=renew_after,
                 output_tokens_max=sizing.output_tokens_max,
                 limit_upstream=sizing.cut,
             )
@@ -287,6 +286,12 @@ async def _end(run: Run, event: RequestSettled | HoldReleased) -> bool:
     return denied is None
 
 
+def _deadlines(services: Services, *, at: int) -> tuple[int, int]:
+    """When a hold expires, and when it is to be renewed."""
+    patience = int(services.patience.hold * SECOND)
+    return at + patience, at + patience - patience // 2
+
+
 async def extend_to(run: Run, needed: int) -> None:
     """Grows the hold towards `needed` nano-rupees, as far as the money goes, and renews its deadline."""
     more = 0 if run.free else max(needed - run.held, 0)
@@ -294,7 +299,7 @@ async def extend_to(run: Run, needed: int) -> None:
         more = min(more, max(run.ask.max_cost - run.held, 0))
     for _ in range(HOLD_TRIES):
         now = run.services.clock()
-        expires = now + int(run.services.patience.hold * SECOND)
+        expires, renew_after = _deadlines(run.services, at=now)
         event = HoldExtended(at=now, by=run.caller.by, org=run.caller.org, amount=more, expires=expires)
         try:
             denied = await run.services.ledger.extend(run.request, event)
@@ -302,7 +307,7 @@ async def extend_to(run: Run, needed: int) -> None:
             return  # what is held already is still good
         if denied is None:
             run.held += more
-            run.expires = expires
+            run.renew_after = renew_after
             return
         if denied.code == "ended":  # its deadline had passed
             run.held, run.ended = 0, True

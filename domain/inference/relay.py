@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from domain.inference.alike import Alike
 from domain.inference.outlet import Outlet, Served
 from domain.inference.ports import Reply, UpstreamFault
 from domain.inference.replies import Piece, StreamRewriter, Unusable, read_chunk
@@ -91,7 +92,7 @@ class Stream:
         if piece.text:
             self.text.append(piece.text)
             self._pieces += 1
-            self._bytes += len(piece.text.encode())
+            self._bytes += size_of(piece.text)
 
     @property
     def has_content(self) -> bool:
@@ -109,21 +110,19 @@ class Stream:
 
     def tokens_with(self, text: str) -> int:
         """An estimate of the output up to this text that is seldom too low."""
-        return self._counted + max(self._pieces + 1, (self._bytes + len(text.encode())) // BYTES_PER_TOKEN)
+        return self._counted + max(self._pieces + 1, (self._bytes + size_of(text)) // BYTES_PER_TOKEN)
 
-    async def covers(self, text: str) -> bool:
-        """Whether the hold has room for this text too, extended as far as the money goes.
+    async def make_room(self, text: str) -> bool:
+        """Extends the hold for this text as far as the money goes, and answers whether it is covered now.
 
         Estimates never cut anyone off: before that, the whole answer is counted.
         """
         wanted = self.tokens_with(text)
-        if wanted <= self.tokens_held:
-            return True
         self.tokens_held = await self.grow(wanted * GROWTH)
         if wanted <= self.tokens_held:
             return True
         counted = await self.count("".join([*self.text, text]))
-        self._counted = counted - max(1, len(text.encode()) // BYTES_PER_TOKEN)  # which `take` adds
+        self._counted = counted - max(1, size_of(text) // BYTES_PER_TOKEN)  # which `take` adds
         self._pieces = self._bytes = 0
         return counted <= self.tokens_held
 
@@ -149,6 +148,7 @@ async def relay(reply: Reply, stream: Stream) -> None:
     loop = asyncio.get_running_loop()
     frames = stream.frames
     rewriter = StreamRewriter(stream.served.model, id=stream.id, created=stream.created)
+    alike = Alike(rewriter)
     stream.outlet.when_gone(lambda: _leave(loop, reply, stream))
     done = False
     while not done:
@@ -158,7 +158,7 @@ async def relay(reply: Reply, stream: Stream) -> None:
             if stream.complete or stream.left_with_content:
                 return
             raise Broken(fault.kind, fault.message, opened=stream.opened) from fault
-        done = await _pass_block(block, frames, rewriter, stream)
+        done = await _pass_block(block, frames, rewriter, alike, stream)
         if stream.ending == "ceiling":
             return
         if not block:
@@ -171,7 +171,7 @@ async def relay(reply: Reply, stream: Stream) -> None:
         raise Broken("cut", "The provider ended the stream before the answer was complete.", opened=stream.opened)
 
 
-async def _pass_block(block: bytes, frames: Framing, rewriter: StreamRewriter, stream: Stream) -> bool:
+async def _pass_block(block: bytes, frames: Framing, rewriter: StreamRewriter, alike: Alike, stream: Stream) -> bool:
     """Meters and passes on what a block completes. True when the provider said that it is done."""
     done = False
     passed: list[bytes] = []
@@ -180,22 +180,32 @@ async def _pass_block(block: bytes, frames: Framing, rewriter: StreamRewriter, s
             if data.startswith(DONE):
                 done = True
                 break
-            piece = read_chunk(data)
+            known = alike.read(data)
+            piece = read_chunk(data) if known is None else Piece(text=known[0])
             if piece.error is not None:
                 await stream.pass_on(passed)
                 raise Broken("error_frame", f"The provider reported: {piece.error}.", opened=stream.opened)
-            if piece.text and not await stream.covers(piece.text):
+            text = piece.text
+            if text and stream.tokens_with(text) > stream.tokens_held and not await stream.make_room(text):
                 stream.ending = "ceiling"
                 break
             stream.take(piece)
-            if piece.forward:
+            if known is not None:
+                passed.append(known[1])
+            elif piece.forward:
                 passed.append(frame_of(rewriter.rewrite(data, piece)))
+                alike.learn(data, piece)
     except (Unusable, FrameTooLong) as error:
         await stream.pass_on(passed)
         message = str(error) or "The provider sent a frame without an end."
         raise Broken("protocol", message, opened=stream.opened) from error
     await stream.pass_on(passed)
     return done
+
+
+def size_of(text: str) -> int:
+    """Its length in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _leave(loop: asyncio.AbstractEventLoop, reply: Reply, stream: Stream) -> None:

@@ -6,6 +6,7 @@ last counts, never the sum), `x_groq.usage`, or `choices[0].usage`; or nowhere.
 
 import re
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ class Unusable(Exception):
     """A 200 that is no answer: not JSON, of another shape, or an error in disguise. The message may be shown."""
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     content: Any = None
     reasoning_content: Any = None
     reasoning: Any = None
@@ -31,18 +32,18 @@ class _Delta(msgspec.Struct):
     audio: Any = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     index: Any = None
     delta: _Delta | None = None
     finish_reason: str | None = None
     usage: Any = None
 
 
-class _Groq(msgspec.Struct):
+class _Groq(msgspec.Struct, gc=False):
     usage: Any = None
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(msgspec.Struct, gc=False):
     id: Any = None
     object: Any = None
     created: Any = None
@@ -56,7 +57,7 @@ class _Chunk(msgspec.Struct):
     service_tier: Any = None
 
 
-class Piece(msgspec.Struct):
+class Piece(msgspec.Struct, gc=False):
     """One frame of a stream, understood. `text` is what it adds to the answer, empty for opening and closing frames;
     `finished` are the choices that it ends; `usage` is the provider's own report, as it stood. `forward` is False for
     a frame that a client has no use for: nothing but usage, or no chunk at all. `regular`: it has every member that a
@@ -76,6 +77,8 @@ class Piece(msgspec.Struct):
 
 
 _chunk = msgspec.json.Decoder(_Chunk)
+_besides_content = attrgetter(*(name for name in _Delta.__struct_fields__ if name != "content"))
+_NOTHING = (None,) * (len(_Delta.__struct_fields__) - 1)
 _EMPTY_FINISH = re.compile(rb'"finish_reason"\s*:\s*""')
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.Encoder().encode  # what is Raw goes out byte for byte
@@ -124,6 +127,9 @@ def read_chunk(data: bytes) -> Piece:
 
 def _text_of(delta: _Delta) -> str:
     """Everything in a delta that a provider bills as output."""
+    content = delta.content
+    if isinstance(content, str) and _besides_content(delta) == _NOTHING:
+        return content
     said = [delta.content, delta.reasoning_content, delta.refusal]
     if delta.reasoning != delta.reasoning_content:  # some servers send both names during a change-over
         said.append(delta.reasoning)

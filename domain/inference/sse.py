@@ -24,6 +24,8 @@ class Frames:
 
     def feed(self, block: bytes) -> list[bytes]:
         """The data of every frame that is complete now, several `data:` lines joined by a line feed."""
+        if self._begun and not self._rest and _is_one(block):
+            return [block[6:-2]]
         text = self._rest + block if self._rest else block
         if not self._begun:
             if len(text) < 3 and BOM.startswith(text):
@@ -53,6 +55,16 @@ class Frames:
         *whole, rest = _END.split(text)
         self._rest = rest + tail
         return whole
+
+
+def _is_one(block: bytes) -> bool:
+    """Whether a block is one frame of one line, as nearly all are."""
+    return (
+        block.startswith(b"data: {")
+        and block.endswith(b"}\n\n")
+        and block.find(b"\n") == len(block) - 2
+        and b"\r" not in block
+    )
 
 
 def data_of(frame: bytes) -> bytes:
