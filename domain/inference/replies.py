@@ -6,7 +6,6 @@ last counts, never the sum), `x_groq.usage`, or `choices[0].usage`; or nowhere.
 
 import re
 from collections.abc import Mapping
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -77,8 +76,6 @@ class Piece(msgspec.Struct, gc=False):
 
 
 _chunk = msgspec.json.Decoder(_Chunk)
-_besides_content = attrgetter(*(name for name in _Delta.__struct_fields__ if name != "content"))
-_NOTHING = (None,) * (len(_Delta.__struct_fields__) - 1)
 _EMPTY_FINISH = re.compile(rb'"finish_reason"\s*:\s*""')
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.Encoder().encode  # what is Raw goes out byte for byte
@@ -127,9 +124,6 @@ def read_chunk(data: bytes) -> Piece:
 
 def _text_of(delta: _Delta) -> str:
     """Everything in a delta that a provider bills as output."""
-    content = delta.content
-    if isinstance(content, str) and _besides_content(delta) == _NOTHING:
-        return content
     said = [delta.content, delta.reasoning_content, delta.refusal]
     if delta.reasoning != delta.reasoning_content:  # some servers send both names during a change-over
         said.append(delta.reasoning)
