@@ -64,12 +64,12 @@ def document_letter(document: Document, *, to: str, pdf: bytes, verify_url: str)
         ],
         "verify_url": verify_url,
     }
-    return Mail(
+    return _letter(
+        "document",
+        shown,
         id=f"document.{file_name(document.number)}",
         to=to,
         subject=f"{kind.title} {document.number} for {total}",
-        text=_write("document.txt", shown),
-        html=_write("document.html", shown),
         attachments=(Attachment(name=f"{file_name(document.number)}.pdf", media_type="application/pdf", content=pdf),),
     )
 
@@ -81,24 +81,24 @@ def low_balance_letter(notice: LowBalanceNoticed, *, to: str, at: int, public_ur
         "threshold": show_inr(notice.threshold),
         "public_url": public_url,
     }
-    return Mail(
-        id=f"low-balance.{notice.org.replace('_', '-')}.{ist_day(at)}",
+    return _letter(
+        "low_balance",
+        shown,
+        id=f"low-balance.{notice.org}.{ist_day(at)}",
         to=to,
         subject=f"{shown['available']} of credit left at BharatRouter",
-        text=_write("low_balance.txt", shown),
-        html=_write("low_balance.html", shown),
     )
 
 
 def webhook_disabled_letter(endpoint: str, *, url: str, reason: str, to: str, at: int, public_url: str) -> Mail:
     """Says that nothing is sent to a webhook any more, since it is `gone` or `failing`."""
     shown = {"host": urlsplit(url).hostname, "endpoint": endpoint, "gone": reason == "gone", "public_url": public_url}
-    return Mail(
-        id=f"webhook-disabled.{endpoint.replace('_', '-')}.{ist_day(at)}",
+    return _letter(
+        "webhook_disabled",
+        shown,
+        id=f"webhook-disabled.{endpoint}.{ist_day(at)}",
         to=to,
         subject=f"BharatRouter sends nothing more to {shown['host']}",
-        text=_write("webhook_disabled.txt", shown),
-        html=_write("webhook_disabled.html", shown),
     )
 
 
@@ -112,12 +112,12 @@ def invitation_letter(org: Org, invitation: Invitation, *, to: str, inviter: str
         "to": to,
         "address": f"{public_url.rstrip('/')}/sign-in",
     }
-    return Mail(
-        id=f"invitation.{invitation.id.replace('_', '-')}",
+    return _letter(
+        "invitation",
+        shown,
+        id=f"invitation.{invitation.id}",
         to=to,
         subject=f"{inviter or 'BharatRouter'} invites you to {org.name}",
-        text=_write("invitation.txt", shown),
-        html=_write("invitation.html", shown),
     )
 
 
@@ -149,12 +149,12 @@ def alert_letter(notice: Notice, alert: Alert, collection: Mapping[str, Any], *,
         "alerts_url": f"{public_url.rstrip('/')}/me/collections/{collection['slug']}/alerts/{alert.id}",
         "status_url": f"{public_url.rstrip('/')}/status",
     }
-    return Mail(
-        id=f"alert.{alert.id.replace('_', '-')}.{notice.number}",
+    return _letter(
+        "alert",
+        shown,
+        id=f"alert.{alert.id}.{notice.number}",
         to=to,
         subject=f"{collection['name']}: {'alert' if notice.breached else 'recovered'}, {shown['figure']}",
-        text=_write("alert.txt", shown),
-        html=_write("alert.html", shown),
     )
 
 
@@ -163,8 +163,18 @@ def show_figure(metric: Metric, figure: int) -> str:
     return f"{figure // 10_000}.{figure // 1_000 % 10} %" if metric == "error_rate" else f"{figure:,} ms"
 
 
-def _write(template: str, shown: Mapping[str, object]) -> str:
-    return _templates().get_template(template).render(shown)
+def _letter(
+    template: str,
+    shown: Mapping[str, object],
+    *,
+    id: str,
+    to: str,
+    subject: str,
+    attachments: tuple[Attachment, ...] = (),
+) -> Mail:
+    """A mail of the two templates of this name, as text and as HTML. `id` may be written with underscores."""
+    text, html = (_templates().get_template(f"{template}.{form}").render(shown) for form in ("txt", "html"))
+    return Mail(id=id.replace("_", "-"), to=to, subject=subject, text=text, html=html, attachments=attachments)
 
 
 @cache
