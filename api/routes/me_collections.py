@@ -156,29 +156,13 @@ def import_collection(slug: str, caller: AdminActor, app: Services) -> object:
 def star(slug: str, caller: PersonActor, app: Services) -> object:
     """Stars a public collection, or one of the org that the person looks at. A person has one star for each collection,
     whatever orgs they are in, and keys have none. A repeat is harmless."""
-    star_collection(
-        app.store,
-        person=caller.person,
-        org=_org_of(caller),
-        slug=read_slug(slug),
-        org_of=app.directory.directory.orgs.get,
-        at=app.clock(),
-    )
-    return _starred(app, caller, slug, starred=True)
+    return _set_star(app, caller, slug, starred=True)
 
 
 @router.delete("/me/collections/{slug}/star", response_model=Starred, responses=documented(*WHO, "not_found"))
 def unstar(slug: str, caller: PersonActor, app: Services) -> object:
     """Takes the person's star back. A repeat is harmless."""
-    unstar_collection(
-        app.store,
-        person=caller.person,
-        org=_org_of(caller),
-        slug=read_slug(slug),
-        org_of=app.directory.directory.orgs.get,
-        at=app.clock(),
-    )
-    return _starred(app, caller, slug, starred=False)
+    return _set_star(app, caller, slug, starred=False)
 
 
 def _look(app: App, caller: Actor, slug: str) -> Collection:
@@ -205,8 +189,17 @@ def _org_of(caller: Actor) -> str:
     return caller.org if caller.role is not None else ""
 
 
-def _starred(app: App, caller: Actor, slug: str, *, starred: bool) -> dict[str, Any]:
-    """With the star that was just given or taken back, which the read model may not have yet."""
+def _set_star(app: App, caller: Actor, slug: str, *, starred: bool) -> dict[str, Any]:
+    """Tells how many stars there are with that just given or taken back, which the read model may not have yet."""
+    change = star_collection if starred else unstar_collection
+    change(
+        app.store,
+        person=caller.person,
+        org=_org_of(caller),
+        slug=read_slug(slug),
+        org_of=app.directory.directory.orgs.get,
+        at=app.clock(),
+    )
     with app.reading() as connection:
         others = stars_of_others(connection, slug, caller.person)
     return {"slug": slug, "starred": starred, "stars": others + starred}
