@@ -34,7 +34,7 @@ def each(
             silences = silences + 1 if isinstance(error, away) else 0
             if silences == silences_max:
                 break
-        except Exception:
+        except Exception:  # whatever it is, the others must have their turn
             _log.exception("%s is not done, the others go on", named(thing))
             silences = 0
     return done

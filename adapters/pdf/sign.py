@@ -65,11 +65,8 @@ def _from_pem(pem: bytes) -> "SimpleSigner":
     from pyhanko_certvalidator.registry import SimpleCertificateStore
 
     (_, _, key), (_, _, certificate) = unarmor(pem, multiple=True)
-    return SimpleSigner(
-        signing_cert=x509.Certificate.load(certificate),
-        signing_key=keys.PrivateKeyInfo.load(key),
-        cert_registry=SimpleCertificateStore(),  # type: ignore[no-untyped-call]
-    )
+    others = SimpleCertificateStore()  # type: ignore[no-untyped-call]  # it has none, as the key signs for itself
+    return SimpleSigner(x509.Certificate.load(certificate), keys.PrivateKeyInfo.load(key), others)
 
 
 def _make_key() -> bytes:

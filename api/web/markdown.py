@@ -47,7 +47,11 @@ def _parser() -> "MarkdownIt":
     from markdown_it import MarkdownIt
 
     vars(import_module("markdown_it.rules_block.table"))["MAX_AUTOCOMPLETED_CELLS"] = EMPTY_CELLS_MAX
-    parser = MarkdownIt("commonmark", {"html": False, "linkify": False, "maxNesting": 20})
+
+    class Parser(MarkdownIt):
+        def validateLink(self, url: str) -> bool:
+            return _LINK.fullmatch(url) is not None
+
+    parser = Parser("commonmark", {"html": False, "linkify": False, "maxNesting": 20})
     parser.enable(["table", "strikethrough"]).disable(["image", "html_block", "html_inline"])
-    parser.validateLink = lambda url: _LINK.fullmatch(url) is not None  # type: ignore[method-assign]
     return parser
